@@ -1,0 +1,1 @@
+"""Multi-cloud workload identity federation."""
