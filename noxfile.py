@@ -1,0 +1,192 @@
+"""The one entrance to every check: ``nox`` runs all of them, ``nox -l`` lists them, ``nox -s tests`` runs one.
+
+Each session installs what it needs from the project's own files (extras and dependency groups of pyproject.toml)
+with plain pip. Arguments after ``--`` go to the tool: ``nox -s tests -- -k freshness``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["lint", "types", "contracts", "tests", "e2e", "aiobotocore", "docs", "build"]
+
+VERSIONS = ("3.11", "3.12", "3.13", "3.14")
+"""Every Python that this project is for; each one found on the machine is tested."""
+
+INSTALL_LIMIT_SECONDS = 120
+"""``pip install wif[all]`` into an empty environment: a resolver that backtracks without end is seen here first."""
+
+PURE = "wif/core/*,wif/clouds/*,wif/trust/*,wif/config.py,wif/errors.py"
+"""The half without I/O; its branches are covered whole."""
+
+
+def _interpreter(version: str) -> str | None:
+    """A working ``pythonX.Y``. A name on PATH may be a shim that only says that this version is not selected."""
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if version == here:
+        return sys.executable
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    on_path = (Path(folder) / f"python{version}" for folder in os.environ.get("PATH", "").split(os.pathsep))
+    for candidate in [*on_path, *sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}"), reverse=True)]:
+        try:
+            answer = subprocess.run(
+                [candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+                capture_output=True,
+                text=True,
+                timeout=20,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        if answer.returncode == 0 and answer.stdout.strip() == version:
+            return str(candidate)
+    return None
+
+
+FOUND = {version: path for version in VERSIONS if (path := _interpreter(version))}
+MISSING = [version for version in VERSIONS if version not in FOUND]
+PYTHONS = list(FOUND)
+
+# nox looks a version up on PATH, where a shim may stand first: put the interpreters that work before it.
+os.environ["PATH"] = os.pathsep.join(
+    [*(str(Path(path).parent) for version, path in FOUND.items() if path != sys.executable), os.environ["PATH"]]
+)
+
+
+def _install(session: nox.Session, *groups: str, extras: str = "all") -> None:
+    """The project, editable, with extras and dependency groups, in one resolution."""
+    session.install("-q", "-e", f".[{extras}]" if extras else ".", *_group_requirements(groups))
+
+
+def _group_requirements(groups: tuple[str, ...]) -> list[str]:
+    project = nox.project.load_toml("pyproject.toml")
+    return list(nox.project.dependency_groups(project, *groups))
+
+
+def _pytest(session: nox.Session, *arguments: str) -> None:
+    session.run("python", "-m", "pytest", *arguments, *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff: rules and format."""
+    session.install("-q", *_group_requirements(("lint",)))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """``mypy --strict`` on the package, the tests and the examples."""
+    _install(session, "types", "test", "contracts", "docs")
+    session.run("mypy", *filter(_has_python, ("wif", "tests", "examples", "docs", "noxfile.py")))
+
+
+def _has_python(name: str) -> bool:
+    path = Path(name)
+    return path.is_file() or any(path.rglob("*.py"))
+
+
+@nox.session
+def contracts(session: nox.Session) -> None:
+    """The import contracts, and for each of them an import that breaks it."""
+    _install(session, "contracts", "test", extras="")
+    session.run("lint-imports", "--no-cache")
+    _pytest(session, "tests/contracts", "-q", "-n", "2")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Unit tests without a network, on every Python found; the pure half is covered to the last branch."""
+    _install(session, "test")
+    report = Path(session.create_tmp()) / "coverage"
+    session.env["COVERAGE_FILE"] = str(report)
+    _pytest(session, "tests/unit", "-n", "2", "--cov=wif", "--cov-branch", "--cov-report=")
+    if not session.posargs:
+        session.run("coverage", "report", "--fail-under=100", "--skip-covered", "-m", f"--include={PURE}")
+
+
+@nox.session
+def e2e(session: nox.Session) -> None:
+    """The integration tests: real SDKs and servers on loopback, and a real API server where KUBEBUILDER_ASSETS is."""
+    _install(session, "test")
+    _pytest(session, "tests/integration", "-n", "2", "--dist", "loadgroup")
+
+
+@nox.session
+def aiobotocore(session: nox.Session) -> None:
+    """The aiobotocore session: an environment of its own, because it pins another botocore."""
+    _install(session, "test", extras="aiobotocore,emulator,cel")
+    _pytest(session, "tests/aiobotocore")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site, every warning an error, then run its snippets and the README's."""
+    _install(session, "docs", "test")
+    session.run("sphinx-build", "-q", "-W", "--keep-going", "-b", "html", "docs", "site")
+    _pytest(session, "tests/docs", "-q")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The measurements (``-- --json FILE`` writes the rows); not in the default list: they need a quiet machine."""
+    _install(session, "test")
+    session.run("python", "-m", "tests.benchmarks", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build wheel and sdist; install the wheel into empty environments: ``all``, and what installs on musl."""
+    session.install("-q", *_group_requirements(("build",)))
+    target = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(target, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(target), silent=True)
+    wheel = next(target.glob("*.whl"))
+    session.run("twine", "check", "--strict", *map(str, sorted(target.iterdir())))
+    every = _extras_of_all()
+    for extras in ("all", ",".join(name for name in every if name != "cel")):
+        _install_empty(session, wheel, extras)
+
+
+def _extras_of_all() -> list[str]:
+    [line] = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]["all"]
+    return str(line).removeprefix("wif[").removesuffix("]").split(",")
+
+
+def _install_empty(session: nox.Session, wheel: Path, extras: str) -> None:
+    folder = Path(session.create_tmp()) / "empty"
+    shutil.rmtree(folder, ignore_errors=True)
+    session.run("python", "-m", "venv", str(folder), silent=True)
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    began = time.monotonic()
+    try:
+        subprocess.run(
+            [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", f"{wheel}[{extras}]"],
+            check=True,
+            timeout=INSTALL_LIMIT_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        session.error(f"wif[{extras}] did not install within {INSTALL_LIMIT_SECONDS} s: do versions conflict?")
+    except subprocess.CalledProcessError:
+        session.error(f"wif[{extras}] does not install into an empty environment")
+    session.log(f"wif[{extras}] installed in {time.monotonic() - began:.0f} s")
+    session.run(str(python), "-I", "tests/installed.py", external=True)
+    session.run(str(python), "-m", "pip", "check", external=True, silent=True)
+
+
+if MISSING:
+    sys.stderr.write(
+        f"nox: tests run on {len(FOUND)} of {len(VERSIONS)} Pythons ({', '.join(FOUND)}); "
+        f"not installed here: {', '.join(MISSING)}\n"
+    )

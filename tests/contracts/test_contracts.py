@@ -1,0 +1,79 @@
+"""Every import contract holds, and each one breaks at an import that it is there to forbid.
+
+A planted break is made in a copy of the package, so the whole way is shown: source text, import graph, contract.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+
+
+class Break(NamedTuple):
+    """One line that must break one contract."""
+
+    contract: str
+    file: str
+    line: str
+
+
+BREAKS = [
+    Break("layers", "wif/core/flow.py", "import wif.exchange"),
+    Break("layers", "wif/errors.py", "import wif.core.token"),
+    Break("errors-alone", "wif/errors.py", "import json"),
+    Break("core-pure", "wif/core/token.py", "import socket"),
+    Break("core-pure", "wif/core/freshness.py", "import time"),
+]
+
+
+def _contracts() -> list[str]:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        return [contract["id"] for contract in tomllib.load(file)["tool"]["importlinter"]["contracts"]]
+
+
+def _lint(folder: Path, contract: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", LINT, "--no-cache", "--config", str(ROOT / "pyproject.toml"), "--contract", contract],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "wif", tmp_path / "wif", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def test_every_contract_has_a_planted_break() -> None:
+    assert sorted({planted.contract for planted in BREAKS}) == sorted(_contracts())
+
+
+@pytest.mark.parametrize("planted", BREAKS, ids=lambda planted: f"{planted.contract}: {planted.file}: {planted.line}")
+def test_a_planted_import_breaks_its_contract(copy: Path, planted: Break) -> None:
+    file = copy / planted.file
+    file.write_text(f"{file.read_text()}\n{planted.line}\n")
+    result = _lint(copy, planted.contract)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "0 kept, 1 broken" in result.stdout
+
+
+def test_an_import_for_annotations_alone_breaks_nothing(copy: Path) -> None:
+    file = copy / "wif/core/token.py"
+    file.write_text(f"{file.read_text()}\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import socket\n")
+    result = _lint(copy, "core-pure")
+    assert result.returncode == 0, result.stdout + result.stderr
