@@ -200,6 +200,20 @@ def _table() -> Mapping[str, CodeInfo]:
         "algorithm-unsupported": i(
             "key", "The cloud does not verify this signature algorithm.", "sign with RS256: all three clouds verify it"
         ),
+        # -- documents: the issuer's, and the trust that somebody wrote ------------------------------------
+        "key-invalid": i(
+            "key", "A key cannot be used to sign or verify.", "publish public RSA (2048 bits or more) or EC keys only"
+        ),
+        "document-invalid": i(
+            "issuer",
+            "A discovery document or key set is not what it must be.",
+            "publish the cluster's own documents unchanged",
+        ),
+        "trust-invalid": i(
+            "trust",
+            "A trust document is one that the cloud would not store, or says something not known here.",
+            "correct the element that the message names",
+        ),
         # -- the cloud refused: the claims -----------------------------------------------------------------
         "audience-mismatch": i(
             "audience",
