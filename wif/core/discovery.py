@@ -29,7 +29,8 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from wif.core.jws import PublicKey, jwk_from_public_key, parse_json, private_members, public_key_from_jwk
+from wif.core.documents import parse_json, private_members
+from wif.core.jws import PublicKey, jwk_from_public_key, public_key_from_jwk
 from wif.errors import ConfigurationError, ProtocolError
 
 DISCOVERY_PATH = "/.well-known/openid-configuration"

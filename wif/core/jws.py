@@ -18,8 +18,6 @@ __all__ = [
     "algorithm_of",
     "jwk_from_public_key",
     "key_id",
-    "parse_json",
-    "private_members",
     "public_key_from_jwk",
     "sign",
     "split_compact",
@@ -28,7 +26,6 @@ __all__ = [
 
 import hashlib
 import json
-import math
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Mapping
@@ -42,6 +39,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from wif.core.documents import parse_json, private_members
 from wif.errors import ConfigurationError, TokenError
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
@@ -58,9 +56,6 @@ _MAX_RSA_BITS = 16384
 
 _MAX_RSA_EXPONENT = 2**31 - 1
 """What Go's crypto/rsa, and with it Kubernetes, accepts; a longer exponent only costs time."""
-
-_PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
-"""RFC 7518 sections 6.2.2, 6.3.2 and 6.4.1."""
 
 
 class _Algorithm(NamedTuple):
@@ -297,11 +292,6 @@ def jwk_from_public_key(key: PublicKey, kid: str | None = None, alg: str | None 
     }
 
 
-def private_members(jwk: Mapping[str, Any]) -> tuple[str, ...]:
-    """The members of a JWK that must never be published, sorted."""
-    return tuple(sorted(_PRIVATE_MEMBERS.intersection(jwk)))
-
-
 def public_key_from_jwk(jwk: Mapping[str, Any]) -> PublicKey:
     """The key of a JWK that is there to verify signatures.
 
@@ -415,57 +405,6 @@ def _json_object(data: bytes, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         _malformed(f"has a {name} that is not a JSON object")
     return value
-
-
-def parse_json(data: bytes) -> Any:
-    """JSON without its ambiguities: no member twice, no NaN, no infinity, no lone surrogate, UTF-8 only.
-
-    Raises:
-        ValueError: with a message that quotes at most the name of a member.
-    """
-    try:
-        text = data.decode("utf-8")
-        value = _DECODER.decode(text)
-    except UnicodeDecodeError:
-        raise ValueError("not UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{error.msg} at position {error.pos}") from None
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if "\\u" in text and not _encodable(value):
-        raise ValueError("half a surrogate pair")
-    return value
-
-
-def _encodable(value: Any) -> bool:
-    try:
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the member {twice[:64]!r} twice")
-    return result
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError("a number out of range")
-    return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"the constant {name}")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant)
 
 
 def _malformed(what: str) -> NoReturn:

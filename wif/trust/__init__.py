@@ -1,0 +1,1 @@
+"""One cloud at set-up time: the trust documents that decide who may become what, read and evaluated. Pure."""
