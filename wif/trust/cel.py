@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from wif.errors import ConfigurationError, RefusedError
 
 if TYPE_CHECKING:
-    from cel_expr_python import cel
+    from cel_expr_python import cel  # type: ignore[import-untyped]  # stubs without a py.typed marker
 
 _CACHED_PROGRAMS = 4096
 """Compiled expressions kept; a provider has at most 53, a compiled one holds a few kilobytes."""
@@ -61,7 +61,7 @@ def extract(value: str, template: str) -> str:
 def _dialect() -> _Dialect:
     try:
         from cel_expr_python import cel  # noqa: PLC0415  (an optional extra, 16 MB)
-        from cel_expr_python.ext import ext_strings  # noqa: PLC0415
+        from cel_expr_python.ext import ext_strings  # type: ignore[import-untyped]  # noqa: PLC0415
     except ImportError as error:
         raise ConfigurationError(
             "attribute mappings and conditions of Google need CEL, which is not installed",
