@@ -53,35 +53,52 @@ LIMITS = Limits()
 
 
 class Lifetime(NamedTuple):
-    """The two points of a credential's life, as seconds on the caller's steady clock and wall clock."""
+    """The three points of a credential's life, in seconds on the caller's steady clock and wall clock."""
 
     refresh_steady: float
     refresh_wall: float
     stop_steady: float
     stop_wall: float
+    end_steady: float
+    end_wall: float
 
     def fresh(self, steady: float, wall: float) -> bool:
         """True while nothing needs to be done."""
         return steady < self.refresh_steady and wall < self.refresh_wall
 
     def usable(self, steady: float, wall: float) -> bool:
-        """True while the credential may be served, fresh or stale."""
+        """True while it may be served without waiting for a refresh: before the last margin."""
         return steady < self.stop_steady and wall < self.stop_wall
 
+    def valid(self, steady: float, wall: float) -> bool:
+        """True while it may be served because a refresh failed: before its end."""
+        return steady < self.end_steady and wall < self.end_wall
 
-def lifetime(life_seconds: float, *, steady: float, wall: float, chance: float, limits: Limits = LIMITS) -> Lifetime:
+
+def lifetime(
+    life_seconds: float,
+    *,
+    steady: float,
+    wall: float,
+    chance: float,
+    renew_seconds: float | None = None,
+    limits: Limits = LIMITS,
+) -> Lifetime:
     """Plan a credential's life.
 
     Args:
-        life_seconds: what was left of it when the request was sent, by the issuing server's clock.
-        steady, wall: both clocks at that moment, seconds.
+        life_seconds: what was left of it at the moment of the clocks, by the issuing server's clock.
+        steady, wall: both clocks when the exchange began, seconds.
         chance: a random number of [0, 1) for the jitter.
+        renew_seconds: when the issuer itself asks to renew it (Azure's ``refresh_in``); the earlier point counts.
     """
     life = max(0.0, life_seconds)
     fraction = limits.refresh_fraction + limits.refresh_jitter * (2.0 * chance - 1.0)
     stop = life - min(limits.margin_seconds, limits.margin_fraction * life)
     refresh = min(life * fraction, stop)
-    return Lifetime(steady + refresh, wall + refresh, steady + stop, wall + stop)
+    if renew_seconds is not None and renew_seconds > 0:
+        refresh = min(refresh, renew_seconds)
+    return Lifetime(steady + refresh, wall + refresh, steady + stop, wall + stop, steady + life, wall + life)
 
 
 def retry_delay(

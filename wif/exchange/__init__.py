@@ -1,0 +1,1 @@
+"""Source, flow, transport and cache joined: one exchanger is one identity with its cache."""
