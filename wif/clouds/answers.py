@@ -10,8 +10,10 @@ __all__ = [
     "Asked",
     "Row",
     "date_seconds",
+    "header_safe",
     "is_local_sts",
     "json_object",
+    "left_seconds",
     "malformed",
     "number",
     "redacted",
@@ -29,16 +31,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, NoReturn
+from urllib.parse import quote
 
 from wif.core.flow import Response
 from wif.core.token import UnverifiedToken
-from wif.errors import CODES, ProtocolError, RefusedError, UnavailableError, WifError
+from wif.errors import ProtocolError, RefusedError, UnavailableError, WifError
 
 MAX_TEXT = 400
 """Letters of a cloud's own text that a message shows; the longest text seen, Azure's 70021, fits with its values."""
 
 MAX_VALUE = 300
 """Letters of one claim or name that a message shows; a Kubernetes subject has at most 339."""
+
+MAX_READ = 4_000
+"""Letters of a cloud's own text that are looked at; a longer one is no sentence."""
+
+MAX_LIFE_SECONDS = 400 * 86_400.0
+"""Longer than any credential of any STS lives, those of compatible products (a year) included."""
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
@@ -96,12 +105,13 @@ def shown(text: str, limit: int = MAX_VALUE) -> str:
 
 
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
-    """The text without the secrets given and without anything that looks like a token or a key."""
+    """The text without the secrets given and without anything that looks like a token or a key; cut to MAX_READ."""
     for secret in secrets:
-        for piece in (secret, *(secret.split(".") if secret.count(".") == 2 else ())):
-            if len(piece) >= 4:
+        pieces = secret.split(".") if secret.count(".") == 2 else []
+        for piece in (secret, quote(secret, safe=""), *pieces):
+            if len(piece) >= 4:  # fewer letters stand in ordinary words
                 text = text.replace(piece, "[redacted]")
-    return re.sub(_LOOKS_SECRET, "[redacted]", text)
+    return re.sub(_LOOKS_SECRET, "[redacted]", text[:MAX_READ])
 
 
 _LOOKS_SECRET = (
@@ -149,14 +159,28 @@ def date_seconds(value: str) -> float | None:
     return day.timestamp()
 
 
-def left_seconds(end: datetime, response: Response, now: float, longest_seconds: float) -> float:
-    """What is left until ``end`` by the server's own clock (its ``Date``), else by ``now``."""
+def left_seconds(asked: Asked, response: Response, end: datetime) -> float:
+    """What is left until ``end`` by the server's own clock (its ``Date``), else by ``now``.
+
+    Raises:
+        ProtocolError: clock-skew, where by no clock anything sensible is left.
+    """
     date = date_seconds(response.headers.get("date", ""))
-    if date is not None:
-        left = end.timestamp() - date
-        if 0 < left <= longest_seconds:
-            return left
-    return end.timestamp() - now
+    for clock in (date, asked.now):
+        if clock is not None and 0 < end.timestamp() - clock <= MAX_LIFE_SECONDS:
+            return end.timestamp() - clock
+    raise ProtocolError(
+        f"{asked.name} answered {asked.operation} for {asked.identity} with an expiry of {_stamp(end)}, "
+        f"and this machine's clock says {_stamp(utc(asked.now))}",
+        code="clock-skew",
+        hint="synchronise the clock of this machine",
+        cloud=asked.cloud,
+        status=response.status,
+    )
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def retry_after_seconds(response: Response, now: float) -> float | None:
@@ -169,6 +193,11 @@ def retry_after_seconds(response: Response, now: float) -> float | None:
         return None
     sent = date_seconds(response.headers.get("date", ""))
     return min(max(0.0, until - (now if sent is None else sent)), 86_400.0)
+
+
+def header_safe(value: str) -> bool:
+    """True for a text that may stand in a header as a token or key: visible ASCII and nothing else."""
+    return bool(value) and value.isascii() and value.isprintable() and " " not in value
 
 
 def number(value: object) -> float | None:
@@ -225,30 +254,34 @@ def refusal(asked: Asked, response: Response, *, cloud_code: str, text: str, row
     """
     status = response.status
     fields = _fields(asked)
-    known = cloud_code if re.fullmatch(r"[\w.-]{1,64}", cloud_code, re.ASCII) else ""
-    known = "" if "[redacted]" in redacted(known, asked.secrets) else known
-    row = next((row for row in rows if _fits(row, asked.operation, status, cloud_code, text)), None)
+    row = next((row for row in rows if _fits(row, asked.operation, status, cloud_code, text[:MAX_READ])), None)
+    code, hint, retryable = _by_status(status), "", None
     if row is not None:
         code, hint, retryable = row.code, row.hint.format_map(fields), row.retryable
+        code, hint = _by_clock(code, hint, asked, response)
     elif not cloud_code and not text and not _busy(status):
         return malformed(asked, response, "something that is neither a success nor an error document")
-    else:
-        code, hint, retryable = _by_status(status), "", None
-    code, hint = _by_clock(code, hint, asked, response)
+    if retryable is None and _busy(status):
+        retryable = True
+    known = cloud_code if _is_code(cloud_code, asked.secrets) else None
     said = ": ".join(part for part in (known, shown(redacted(text, asked.secrets), MAX_TEXT)) if part)
     said = f"{said} (HTTP {status})" if said else f"no error document {_kind(response)}"
-    verb = "could not serve" if code in ("throttled", "cloud-unavailable") else "refused"
     kind = UnavailableError if code in _UNAVAILABLE else RefusedError
     return kind(
-        f"{asked.name} {verb} {asked.operation} for {asked.identity}: {said}{_token(fields)}",
+        f"{asked.name} {'could not serve' if _busy(status) else 'refused'} {asked.operation} for {asked.identity}: "
+        f"{said}{_token(fields)}",
         code=code,
         hint=hint or None,
         retryable=retryable,
         cloud=asked.cloud,
-        cloud_code=known or None,
+        cloud_code=known,
         status=status,
         retry_after_seconds=retry_after_seconds(response, asked.now),
     )
+
+
+def _is_code(text: str, secrets: Iterable[str]) -> bool:
+    return re.fullmatch(r"[\w.-]{1,64}", text, re.ASCII) is not None and redacted(text, secrets) == text
 
 
 def _fits(row: Row, operation: str, status: int, cloud_code: str, text: str) -> bool:
@@ -271,20 +304,19 @@ def _by_status(status: int) -> str:
 
 
 def _by_clock(code: str, hint: str, asked: Asked, response: Response) -> tuple[str, str]:
-    """An expiry that this machine's clock does not see is a disagreement of clocks."""
+    """Why the cloud calls a token expired that this machine's clock does not: its age, or the clocks disagree."""
     token = asked.token
     if code != "token-expired" or token is None or token.expires_at <= asked.now:
         return code, hint
     if max(token.not_before or 0.0, token.issued_at or 0.0) > asked.now:
-        return "token-not-yet-valid", CODES["token-not-yet-valid"].hint
+        return "token-not-yet-valid", hint
+    if asked.cloud == "gcp" and token.issued_at is not None and asked.now - token.issued_at > 86_400:
+        return "token-lifetime", "use a projected token: Google takes none that was issued more than 24 h ago"
+    seen = f"the token is valid by this machine's clock, which says {_stamp(utc(asked.now))}"
     date = date_seconds(response.headers.get("date", ""))
-    seen = f"this machine's clock says {utc(asked.now):%Y-%m-%dT%H:%M:%SZ}"
     if date is not None:
-        seen += f", {asked.name}'s {utc(date):%Y-%m-%dT%H:%M:%SZ}"
-    return (
-        "clock-skew",
-        f"{seen}, and the token is valid by this one: synchronise the clocks of this machine and of the API server",
-    )
+        seen += f"; {asked.name}'s says {_stamp(utc(date))}"
+    return "clock-skew", f"{seen}: synchronise the clocks of this machine and of the API server"
 
 
 class _Fields(dict[str, str]):

@@ -18,87 +18,25 @@ __all__ = [
     "sts_endpoint",
 ]
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, NoReturn
 from urllib.parse import urlencode, urlsplit
 
-from wif.clouds.answers import Asked, is_local_sts, left_seconds, malformed, refusal, shown, when
+from wif.clouds.answers import Asked, header_safe, is_local_sts, left_seconds, malformed, refusal, shown, when
+from wif.clouds.aws_regions import GLOBAL_REGION, is_sts_host, partition_of_region, sts_endpoint
+from wif.clouds.aws_xml import leaves
 from wif.core.credentials import AwsCredentials
 from wif.core.flow import Flow, Request, Response
 from wif.core.token import UnverifiedToken
 from wif.errors import ConfigurationError, WifError
 
-GLOBAL_ENDPOINT = "https://sts.amazonaws.com/"
-"""Only the partition ``aws`` has a host without a region."""
-
-GLOBAL_REGION = "us-east-1"
-"""The region that signatures for the global endpoint name."""
-
 MIN_DURATION_SECONDS = 900
 MAX_DURATION_SECONDS = 43_200
 MAX_CHAINED_SECONDS = 3_600
-_LONGEST_SECONDS = MAX_DURATION_SECONDS + 60.0
-_MAX_DEPTH = 16
 _VERSION = "2011-06-15"
-
-
-class Partition(NamedTuple):
-    """A family of regions with one DNS suffix."""
-
-    name: str
-    region: str
-    """Regular expression that a region matches as a whole."""
-    suffix: str
-
-
-PARTITIONS = (
-    Partition("aws", r"(us|eu|ap|sa|ca|me|af|il|mx)-\w+-\d+", "amazonaws.com"),
-    Partition("aws-cn", r"cn-\w+-\d+", "amazonaws.com.cn"),
-    Partition("aws-eusc", r"eusc-(de)-\w+-\d+", "amazonaws.eu"),
-    Partition("aws-iso", r"us-iso-\w+-\d+", "c2s.ic.gov"),
-    Partition("aws-iso-b", r"us-isob-\w+-\d+", "sc2s.sgov.gov"),
-    Partition("aws-iso-e", r"eu-isoe-\w+-\d+", "cloud.adc-e.uk"),
-    Partition("aws-iso-f", r"us-isof-\w+-\d+", "csp.hci.ic.gov"),
-    Partition("aws-us-gov", r"us-gov-\w+-\d+", "amazonaws.com"),
-)
-"""botocore's partitions.json: ``regionRegex`` and ``dnsSuffix``."""
-
-
-def partition_of_region(region: str) -> Partition | None:
-    """The partition whose pattern the region matches as a whole string; None where there is none."""
-    return next((part for part in PARTITIONS if re.fullmatch(part.region, region, re.ASCII)), None)
-
-
-def sts_endpoint(region: str | None, *, fips: bool = False) -> str:
-    """The STS endpoint of a region, with a final slash; the global one for None and ``aws-global``.
-
-    Raises:
-        ConfigurationError: config-invalid, where the region is none of any partition.
-    """
-    if region in (None, "aws-global"):
-        return GLOBAL_ENDPOINT
-    partition = partition_of_region(str(region))
-    if partition is None:
-        raise ConfigurationError(
-            f"{shown(str(region))!r} is not a region of AWS",
-            code="config-invalid",
-            hint="set AWS_REGION or region= to a region such as eu-central-1",
-        )
-    # GovCloud's plain STS hosts are its FIPS hosts.
-    name = "sts-fips" if fips and partition.name != "aws-us-gov" else "sts"
-    return f"https://{name}.{region}.{partition.suffix}/"
-
-
-def is_sts_host(host: str) -> bool:
-    """True for the STS hosts of all partitions, written in lower case."""
-    if host == "sts.amazonaws.com":
-        return True
-    name, _, rest = host.partition(".")
-    region, _, suffix = rest.partition(".")
-    partition = partition_of_region(region)
-    return name in ("sts", "sts-fips") and partition is not None and suffix == partition.suffix
 
 
 def session_name(token: UnverifiedToken) -> str:
@@ -152,7 +90,9 @@ class ChainedRole:
     external_id: str | None = None
     source_identity: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    """Session tags, at most 50."""
     transitive_tag_keys: tuple[str, ...] = ()
+    """Keys of tags that further roles of the chain inherit."""
     policy: str | None = None
     policy_arns: tuple[str, ...] = ()
 
@@ -161,6 +101,10 @@ class ChainedRole:
         _check_duration(
             self.duration_seconds, MAX_CHAINED_SECONDS, ", because AWS ends a chained role's session after one hour"
         )
+        if self.external_id is not None and not re.fullmatch(r"[\w+=,.@:/-]{2,1224}", self.external_id, re.ASCII):
+            _invalid("the external id is not allowed", "use 2 to 1224 letters, digits and the characters _+=,.@:/-")
+        _check_name("source identity", self.source_identity)
+        _check_tags(self.tags, self.transitive_tag_keys)
 
 
 class CallerIdentity(NamedTuple):
@@ -205,6 +149,8 @@ def assume_role(
         session_name: used where ``params`` names none.
         region: the region of the endpoint; None: the global one.
     """
+    _check_endpoint(endpoint)
+    _check_name("session name", session_name)
     form = _role_form("AssumeRole", params.role_arn, params.session_name or session_name)
     _add_session(form, params.duration_seconds, params.policy, params.policy_arns)
     if params.external_id is not None:
@@ -225,6 +171,7 @@ def get_caller_identity(
     credentials: AwsCredentials, *, endpoint: str, region: str | None, now: float
 ) -> Flow[CallerIdentity]:
     """Ask AWS whose keys these are. One signed request."""
+    _check_endpoint(endpoint)
     asked = _asked_with_keys("GetCallerIdentity", credentials.assumed_role_arn or "these keys", credentials, now)
     form = {"Action": "GetCallerIdentity", "Version": _VERSION}
     response = yield _signed_request(endpoint, form, asked, credentials, region)
@@ -294,8 +241,8 @@ def _credentials(asked: Asked, response: Response, region: str | None) -> AwsCre
     found = _document(asked, response)
     result = f"{asked.operation}Response/{asked.operation}Result/"
     keys = [found.get(f"{result}Credentials/{name}", "") for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")]
-    if not all(keys):
-        raise malformed(asked, response, "a document without credentials")
+    if not all(map(header_safe, keys)):
+        raise malformed(asked, response, "a document without usable credentials")
     expires_at = when(found.get(f"{result}Credentials/Expiration"))
     if expires_at is None:
         raise malformed(asked, response, "credentials without a usable Expiration")
@@ -306,7 +253,7 @@ def _credentials(asked: Asked, response: Response, region: str | None) -> AwsCre
         secret_access_key=keys[1],
         session_token=keys[2],
         expires_at=expires_at,
-        lifetime_seconds=left_seconds(expires_at, response, asked.now, _LONGEST_SECONDS),
+        lifetime_seconds=left_seconds(asked, response, expires_at),
         assumed_role_arn=arn,
         account_id=account,
         region=region,
@@ -316,7 +263,7 @@ def _credentials(asked: Asked, response: Response, region: str | None) -> AwsCre
 
 def _document(asked: Asked, response: Response) -> Mapping[str, str]:
     """The leaves of a success document by their paths; anything else is raised."""
-    found = _leaves(response.body)
+    found = leaves(response.body)
     if response.status == 200:
         if found is None:
             raise malformed(asked, response, "something that is not a document of its API")
@@ -331,49 +278,6 @@ def _refused(asked: Asked, response: Response, found: Mapping[str, str]) -> WifE
     return refusal(asked, response, cloud_code=code, text=found.get("ErrorResponse/Error/Message", ""), rows=ROWS)
 
 
-class _Refused(Exception):
-    """Something in a document that no answer of AWS has."""
-
-
-def _leaves(body: bytes) -> Mapping[str, str] | None:
-    """Every element's own text by its path of local names; None where the bytes are no such document.
-
-    expat by hand: no tree, so nothing deep or wide costs memory, and a document type, which could define
-    entities, ends the reading at once.
-    """
-    from xml.parsers import expat  # noqa: PLC0415  # 1 ms, wanted by AWS alone
-
-    path: list[str] = []
-    found: dict[str, str] = {}
-
-    def start(name: str, _attributes: object) -> None:
-        path.append(name.rpartition(" ")[2])
-        if len(path) > _MAX_DEPTH:
-            raise _Refused
-
-    def end(_name: str) -> None:
-        path.pop()
-
-    def text(data: str) -> None:
-        key = "/".join(path)
-        found[key] = found.get(key, "") + data
-
-    def refuse(*_: object) -> NoReturn:
-        raise _Refused
-
-    parser = expat.ParserCreate(namespace_separator=" ")
-    parser.buffer_text = True
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
-    parser.CharacterDataHandler = text
-    parser.StartDoctypeDeclHandler = refuse
-    try:
-        parser.Parse(body, True)
-    except (expat.ExpatError, _Refused, ValueError, LookupError):
-        return None
-    return {key: value.strip() for key, value in found.items()}
-
-
 def _invalid(what: str, hint: str) -> NoReturn:
     raise ConfigurationError(what, code="config-invalid", hint=hint)
 
@@ -384,14 +288,44 @@ def _check_role(role_arn: str, name: str | None, policy: str | None, policy_arns
             f"{shown(role_arn)!r} is not the ARN of a role",
             "write it as IAM shows it: arn:aws:iam::111122223333:role/app",
         )
-    if name is not None and not re.fullmatch(r"[\w+=,.@-]{2,64}", name, re.ASCII):
+    _check_name("session name", name)
+    if policy is not None and not _is_policy(policy):
         _invalid(
-            f"the session name {shown(name)!r} is not allowed", "use 2 to 64 letters, digits and the characters _+=,.@-"
+            f"the session policy ({len(policy)} characters) is not a JSON object of at most 2048 characters",
+            "write an IAM policy document; managed policies go by their ARNs",
         )
-    if policy is not None and not 1 <= len(policy) <= 2048:
-        _invalid(f"the session policy has {len(policy)} characters", "a session policy has 1 to 2048 characters")
     if len(policy_arns) > 10:
         _invalid(f"{len(policy_arns)} managed session policies are given", "at most 10 are allowed")
+    for arn in policy_arns:
+        if not re.fullmatch(r"arn:[\w+=,.@:/-]{16,2044}", arn, re.ASCII):
+            _invalid(
+                f"{shown(arn)!r} is not the ARN of a policy", "write it as IAM shows it: arn:aws:iam::aws:policy/…"
+            )
+
+
+def _is_policy(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict) and re.fullmatch(r"[\t\n\r -\u00ff]{1,2048}", text) is not None
+    except (ValueError, RecursionError):
+        return False
+
+
+def _check_name(what: str, name: str | None) -> None:
+    if name is not None and not re.fullmatch(r"[\w+=,.@-]{2,64}", name, re.ASCII):
+        _invalid(f"the {what} {shown(name)!r} is not allowed", "use 2 to 64 letters, digits and the characters _+=,.@-")
+
+
+def _check_tags(tags: Mapping[str, str], transitive: tuple[str, ...]) -> None:
+    """Session tags as the API takes them; their keys are told apart without regard to case."""
+    allowed = r"[\w\s.:/=+@-]*"
+    if len(tags) > 50 or len({key.lower() for key in tags}) != len(tags):
+        _invalid(f"{len(tags)} session tags are given, or one twice", "use at most 50, and different keys")
+    for key in (*tags, *transitive):
+        if not 1 <= len(key) <= 128 or not re.fullmatch(allowed, key):
+            _invalid(f"the session tag key {shown(key)!r} is not allowed", "use 1 to 128 letters, digits and _.:/=+@-")
+    for key, value in tags.items():
+        if len(value) > 256 or not re.fullmatch(allowed, value):
+            _invalid(f"the session tag {shown(key)!r} has a value that is not allowed", "use at most 256 characters")
 
 
 def _check_duration(seconds: int | None, longest: int, why: str) -> None:
@@ -403,9 +337,17 @@ def _check_duration(seconds: int | None, longest: int, why: str) -> None:
 
 
 def _check_endpoint(endpoint: str) -> None:
+    """A signature covers the path as it is, so only paths that need no normal form are taken."""
     try:
         parts = urlsplit(endpoint)
-        usable = parts.scheme in ("https", "http") and bool(parts.hostname) and not parts.query and not parts.fragment
+        _ = parts.port
+        usable = (
+            parts.scheme in ("https", "http")
+            and bool(parts.hostname)
+            and "@" not in parts.netloc
+            and re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?", parts.path) is not None
+            and endpoint == f"{parts.scheme}://{parts.netloc}{parts.path}"
+        )
     except ValueError:
         usable = False
     if not usable:

@@ -29,7 +29,9 @@ def signed_headers(
     service: str = "sts",
     now: float,
 ) -> dict[str, str]:
-    """The headers given and those that sign the request: X-Amz-Date, X-Amz-Security-Token, Authorization.
+    """Sign a request whose URL has no query and a path without dot segments.
+
+    Returns the headers given and those that sign the request: X-Amz-Date, X-Amz-Security-Token, Authorization.
 
     The host is signed as the URL names it, so the sender must send exactly that ``Host``.
     """
@@ -45,8 +47,8 @@ def signed_headers(
     canonical = "\n".join(
         (
             method,
-            _path(parts.path),
-            parts.query,
+            quote(parts.path, safe="/-_.~") or "/",
+            "",  # no query
             *(f"{name}:{signed[name]}" for name in sorted(signed)),
             "",
             names,
@@ -69,7 +71,3 @@ def _host(scheme: str, host: str, port: int | None) -> str:
     name = f"[{host}]" if ":" in host else host
     default = {"http": 80, "https": 443}.get(scheme)
     return name if port in (None, default) else f"{name}:{port}"
-
-
-def _path(path: str) -> str:
-    return quote(path, safe="/-_.~") or "/"

@@ -24,7 +24,9 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from wif.clouds.answers import (
+    MAX_LIFE_SECONDS,
     Asked,
+    header_safe,
     is_local_sts,
     json_object,
     left_seconds,
@@ -59,9 +61,6 @@ PROPAGATION_CODES = frozenset(
     f"AADSTS{number}" for number in (70021, 700211, 700212, 700213, 7002131, 7002137, 7002138)
 )
 """Refusals that a federated credential made minutes ago also gives, until Entra has spread it."""
-
-_LONGEST_SECONDS = 90_000.0
-"""Entra's longest tokens live 24 h; an hour more for rounding."""
 
 
 def is_authority_host(host: str) -> bool:
@@ -164,6 +163,18 @@ def request_token(
     """
     validate_tenant_id(tenant_id)
     validate_client_id(client_id)
+    if not header_safe(scope):
+        raise ConfigurationError(
+            f"{shown(scope)!r} is not a scope",
+            code="config-invalid",
+            hint="pass one scope of the form <resource>/.default, such as https://management.azure.com/.default",
+        )
+    if claims is not None and not claims.isascii():
+        raise ConfigurationError(
+            "the claims are not the JSON of a claims challenge",
+            code="config-invalid",
+            hint="pass the challenge's claims decoded from base64, as azure-core does",
+        )
     form = {
         "client_assertion": token.raw,
         "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
@@ -206,16 +217,14 @@ def request_token(
 
 def _access_token(asked: Asked, response: Response, answer: Mapping[str, Any], scopes: tuple[str, ...]) -> AccessToken:
     value = text_member(answer, "access_token")
-    if not value or not value.isascii() or not value.isprintable():
+    if not header_safe(value):
         raise malformed(asked, response, "a JSON object without a usable access_token")
     left = number(answer.get("expires_in"))
-    if left is None:
-        end = number(answer.get("expires_on"))
-        if end is None or end > 1e11:
-            raise malformed(asked, response, "a token without a usable expires_in")
-        left = left_seconds(utc(end), response, asked.now, _LONGEST_SECONDS)
-    if left > _LONGEST_SECONDS:
-        raise malformed(asked, response, "a token that lives longer than any real one")
+    end = number(answer.get("expires_on"))
+    if left is None and end is not None and end < 1e11:
+        left = left_seconds(asked, response, utc(end))
+    if not left or left > MAX_LIFE_SECONDS:
+        raise malformed(asked, response, "a token without a usable expires_in")
     return AccessToken(
         token=value,
         expires_at=utc(asked.now + left),
@@ -230,6 +239,22 @@ def _refused(asked: Asked, response: Response, answer: Mapping[str, Any]) -> Wif
     from wif.clouds.azure_errors import ROWS  # noqa: PLC0415  # only a refusal needs the table
 
     text = text_member(answer, "error_description")
-    found = re.match(r"\s*(AADSTS[0-9]{1,10}):\s*", text)
-    code = found[1] if found else text_member(answer, "error")
-    return refusal(asked, response, cloud_code=code, text=text[found.end() :] if found else text, rows=ROWS)
+    found = re.match(r"\s*(AADSTS[0-9]{1,10})\b:?\s*", text, re.ASCII)
+    codes = answer.get("error_codes")
+    if found:
+        code = found[1]
+    elif isinstance(codes, list) and codes and isinstance(codes[0], int) and 0 < codes[0] < 10**10:
+        code = f"AADSTS{codes[0]}"
+    else:
+        code = text_member(answer, "error")
+    return refusal(
+        asked, response, cloud_code=code, text=_sentence(text[found.end() if found else 0 :], answer), rows=ROWS
+    )
+
+
+def _sentence(text: str, answer: Mapping[str, Any]) -> str:
+    """Entra's text without its tail of ids, but with the correlation id: Microsoft's support asks for it."""
+    said = re.split(r"\s*Trace ID:", text, maxsplit=1)[0]
+    correlation = text_member(answer, "correlation_id")
+    known = re.fullmatch(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", correlation)
+    return f"{said} [correlation id {correlation}]" if known else said

@@ -33,7 +33,9 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from wif.clouds.answers import (
+    MAX_LIFE_SECONDS,
     Asked,
+    header_safe,
     is_local_sts,
     json_object,
     left_seconds,
@@ -51,7 +53,6 @@ from wif.clouds.gcp_names import (
     DEFAULT_UNIVERSE,
     IAM_SCOPE,
     JWT_TOKEN_TYPE,
-    MAX_LIFETIME_SECONDS,
     ProviderName,
     iam_credentials_url,
     introspect_url,
@@ -64,9 +65,7 @@ from wif.core.credentials import AccessToken
 from wif.core.flow import Flow, Request, Response
 from wif.core.freshness import LEEWAY_SECONDS
 from wif.core.token import UnverifiedToken, read_token
-from wif.errors import TokenError, WifError
-
-_LONGEST_SECONDS = MAX_LIFETIME_SECONDS + 60.0
+from wif.errors import ConfigurationError, TokenError, WifError
 
 
 class Introspection(NamedTuple):
@@ -95,6 +94,7 @@ def exchange_token(
     Args:
         user_project: the project that a workforce identity's calls are charged to.
     """
+    _check_scopes(scopes)
     form = {
         "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
         "audience": provider.audience,
@@ -119,7 +119,7 @@ def exchange_token(
     answer = _success(asked, response)
     value = _bearer(asked, response, answer, "access_token")
     left = number(answer.get("expires_in"))
-    if left is None and "expires_in" not in answer and token.expires_at - now <= 2 + LEEWAY_SECONDS:
+    if not left and answer.get("expires_in") in (None, 0) and token.expires_at - now <= 2 + LEEWAY_SECONDS:
         raise TokenError(
             f"the subject token of {token.origin} is at its end: Google gave a token without expires_in, "
             "as it does in the last two seconds",
@@ -128,7 +128,7 @@ def exchange_token(
             cloud="gcp",
             status=response.status,
         )
-    if left is None or left > _LONGEST_SECONDS:
+    if not left or left > MAX_LIFE_SECONDS:
         raise malformed(asked, response, "a token without a usable expires_in")
     return AccessToken(
         token=value,
@@ -158,6 +158,7 @@ def generate_access_token(
         delegates: service accounts between the federated identity and the last one, in order.
         iam_url: as :func:`iam_credentials_url` gives it.
     """
+    _check_scopes(scopes)
     body: dict[str, object] = {"scope": list(scopes)}
     if delegates:
         body["delegates"] = [_resource(delegate) for delegate in delegates]
@@ -173,7 +174,7 @@ def generate_access_token(
     return AccessToken(
         token=value,
         expires_at=end,
-        lifetime_seconds=left_seconds(end, response, now, _LONGEST_SECONDS),
+        lifetime_seconds=left_seconds(asked, response, end),
         scopes=scopes,
         local_sts=is_local_sts(response),
     )
@@ -192,6 +193,12 @@ def generate_id_token(
     now: float,
 ) -> Flow[AccessToken]:
     """Obtain an ID token of a service account for ``audience``. One request."""
+    if not audience.strip():
+        raise ConfigurationError(
+            f"an ID token of {shown(service_account)} is asked for without an audience",
+            code="config-missing",
+            hint="pass audience=, usually the URL of the service that will check the token",
+        )
     body: dict[str, object] = {"audience": audience, "includeEmail": include_email}
     if delegates:
         body["delegates"] = [_resource(delegate) for delegate in delegates]
@@ -209,7 +216,7 @@ def generate_id_token(
     return AccessToken(
         token=value,
         expires_at=end,
-        lifetime_seconds=left_seconds(end, response, now, _LONGEST_SECONDS),
+        lifetime_seconds=left_seconds(asked, response, end),
         local_sts=is_local_sts(response),
     )
 
@@ -240,6 +247,22 @@ def introspect(federated: AccessToken, *, url: str, now: float = 0.0) -> Flow[In
         scope=shown(text_member(answer, "scope")),
         local_sts=is_local_sts(response),
     )
+
+
+def _check_scopes(scopes: tuple[str, ...]) -> None:
+    for scope in scopes:
+        if not header_safe(scope):
+            raise ConfigurationError(
+                f"{shown(scope)!r} is not a scope",
+                code="config-invalid",
+                hint="pass scopes as separate texts, such as https://www.googleapis.com/auth/cloud-platform",
+            )
+    if not scopes:
+        raise ConfigurationError(
+            "a token is asked for without a scope",
+            code="config-missing",
+            hint="pass scopes=, usually https://www.googleapis.com/auth/cloud-platform",
+        )
 
 
 def _asked_as(
@@ -305,7 +328,7 @@ def _success(asked: Asked, response: Response) -> Mapping[str, Any]:
 
 def _bearer(asked: Asked, response: Response, answer: Mapping[str, Any], name: str) -> str:
     value = text_member(answer, name)
-    if not value or not value.isascii() or not value.isprintable() or " " in value:
+    if not header_safe(value):
         raise malformed(asked, response, f"a JSON object without a usable {name}")
     return value
 
