@@ -29,10 +29,25 @@ class Break(NamedTuple):
 
 BREAKS = [
     Break("layers", "wif/core/flow.py", "import wif.exchange"),
-    Break("layers", "wif/errors.py", "import wif.core.token"),
+    Break("layers", "wif/edges/transport.py", "import wif.sdk"),
+    Break("layers", "wif/clouds/aws.py", "import wif.trust.aws"),
     Break("errors-alone", "wif/errors.py", "import json"),
     Break("core-pure", "wif/core/token.py", "import socket"),
     Break("core-pure", "wif/core/freshness.py", "import time"),
+    Break("clouds-pure", "wif/clouds/aws.py", "import os"),
+    Break("clouds-pure", "wif/clouds/gcp.py", "def later():\n    import requests"),
+    Break("trust-pure", "wif/trust/aws.py", "from pathlib import Path"),
+    Break("clouds-siblings", "wif/clouds/gcp.py", "from wif.clouds import aws"),
+    Break("trust-siblings", "wif/trust/azure.py", "import wif.trust.gcp"),
+    Break("sdk-siblings", "wif/sdk/aws.py", "import wif.sdk.gcp"),
+    Break("exchange-light", "wif/exchange/exchanger.py", "import wif.core.jws"),
+    Break("exchange-light", "wif/edges/transport.py", "import requests"),
+    Break("http-in-edges", "wif/exchange/gcp.py", "import urllib3"),
+    Break("aws-sdk-in-its-place", "wif/edges/sources.py", "import botocore.session"),
+    Break("google-sdk-in-its-place", "wif/exchange/gcp.py", "from google.auth import credentials"),
+    Break("azure-sdk-in-its-place", "wif/exchange/azure.py", "import azure.identity"),
+    Break("cel-in-trust", "wif/exchange/gcp.py", "from cel_expr_python import cel"),
+    Break("xml-in-clouds", "wif/edges/transport.py", "import xml.etree.ElementTree"),
 ]
 
 
