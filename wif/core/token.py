@@ -174,6 +174,10 @@ def _refuse(origin: str, code: str, what: str) -> NoReturn:
 
 
 def _decode(part: str, name: str, origin: str) -> bytes:
+    if "=" in part or "+" in part or "/" in part:
+        _refuse(
+            origin, "token-malformed", f"has a {name} in base64 with padding, expected base64url without (RFC 7515)"
+        )
     try:
         return base64.b64decode(part.replace("-", "+").replace("_", "/") + "=" * (-len(part) % 4), validate=True)
     except (binascii.Error, ValueError):
