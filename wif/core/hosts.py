@@ -28,7 +28,7 @@ def _host_port(item: str, origin: str) -> HostPort:
         raise ConfigurationError(
             f"{origin} names {item!r}, which is not a host name",
             code="config-invalid",
-            hint="write whole host names, with a port where it is not 443: sts.example.com:8443; patterns are not known",
+            hint="write whole host names, with a port where it is not 443: sts.example.com:8443; no patterns",
         )
     return host, parts[2]
 
