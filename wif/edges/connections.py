@@ -42,9 +42,6 @@ if TYPE_CHECKING:
 
     from wif.edges.proxies import Proxy
 
-IDLE_SECONDS = 20.0
-"""A pooled connection that rested longer is not used again: the clouds and most NAT close silently soon after."""
-
 MAX_HEADER_BYTES = 65_536
 """All header lines of an answer, a proxy's answer and interim answers together."""
 
@@ -67,10 +64,22 @@ class RedirectAnswer(Exception):
 class Call:
     """One request under way: its deadline, the stage that it has reached, and its socket."""
 
-    __slots__ = ("_allowed_bytes", "_handle", "_lock", "aborted", "connected", "deadline", "limits", "stage", "thread")
+    __slots__ = (
+        "_allowed_bytes",
+        "_handle",
+        "_lock",
+        "aborted",
+        "connected",
+        "deadline",
+        "idle_seconds",
+        "limits",
+        "stage",
+        "thread",
+    )
 
-    def __init__(self, *, deadline: float, limits: Limits) -> None:
+    def __init__(self, *, deadline: float, limits: Limits, idle_seconds: float) -> None:
         self.deadline = deadline
+        self.idle_seconds = idle_seconds
         self.limits = limits
         self.stage = "starting"
         self.thread = threading.get_ident()
@@ -213,7 +222,8 @@ class _Watched(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        if self._used_at is not None and time.monotonic() - self._used_at > IDLE_SECONDS:
+        call = _current()
+        if call is not None and self._used_at is not None and time.monotonic() - self._used_at > call.idle_seconds:
             return False
         return super().is_connected
 

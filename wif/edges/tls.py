@@ -117,6 +117,8 @@ def _named(settings: tuple[tuple[str, str], ...]) -> Authorities:
         else:
             cafile = path
     origin = ", ".join(f"{name}={path}" for name, path in settings)
+    if cafile is not None and capath is not None and _is_searchable(capath):
+        return Authorities(origin=origin, capath=capath, stamp=stamp, rest=cafile)
     return Authorities(origin=origin, cafile=cafile, capath=capath, stamp=stamp)
 
 
@@ -158,6 +160,7 @@ def _stamp(path: str) -> tuple[int, ...]:
 
 def _is_searchable(directory: str) -> bool:
     try:
-        return any(_HASHED.fullmatch(entry.name) for entry in os.scandir(directory))
+        with os.scandir(directory) as entries:
+            return any(_HASHED.fullmatch(entry.name) for entry in entries)
     except OSError:
         return False

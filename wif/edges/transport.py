@@ -40,6 +40,9 @@ _log = logging.getLogger("wif.transport")
 MAX_BODY_BYTES = 1024 * 1024
 """The largest answer that is read; real ones have a few kilobytes."""
 
+IDLE_SECONDS = 20.0
+"""Load balancers and NAT forget a resting connection after a minute or more, without a word to either side."""
+
 _HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9.])?|[0-9a-f:.]*:[0-9a-f:.]*")
 """A host name or an IPv6 address, in lower case. Anything else might be read in two ways."""
 
@@ -74,6 +77,7 @@ class Transport:
         pool_manager: a configured :class:`urllib3.PoolManager`; its proxies and authorities replace the environment's.
         limits: connect and read timeouts.
         environ: where proxy and CA variables are read, at every request.
+        idle_seconds: a connection that rested longer is not used again.
     """
 
     def __init__(
@@ -83,8 +87,10 @@ class Transport:
         pool_manager: PoolManager | None = None,
         limits: Limits = LIMITS,
         environ: Mapping[str, str] = os.environ,
+        idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self.cloud = cloud
+        self._idle_seconds = idle_seconds
         self._given = pool_manager
         self._limits = limits
         self._environ = environ
@@ -125,7 +131,7 @@ class Transport:
         if debug:
             _log.debug("%s", describe_request(request))
         started = time.monotonic()
-        call = Call(deadline=deadline, limits=self._limits)
+        call = Call(deadline=deadline, limits=self._limits, idle_seconds=self._idle_seconds)
         with self._lock:
             self._calls.add(call)
         try:
