@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from wif.clouds import aws_errors, azure_errors, gcp_errors
+from wif.clouds.answers import Row
 from wif.errors import CODES
 
+ROWS = (*aws_errors.ROWS, *gcp_errors.ROWS, *azure_errors.ROWS)
 PAGES = Path(__file__).parent.parent.parent / "docs" / "reference" / "errors"
 
 
@@ -28,3 +31,10 @@ def test_a_page_agrees_with_the_table_and_says_what_to_check(code: str) -> None:
     assert f"Clause: `{row.clause}`. Tried again: {'yes' if row.retryable else 'no'}." in page
     assert "\n## What happened\n" in page
     assert "\n## What to check\n\n1. " in page
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.cloud}: {row.situation}")
+def test_a_page_names_the_clouds_own_codes_that_lead_to_it(row: Row) -> None:
+    cloud = {"aws": "AWS", "gcp": "GCP", "azure": "Azure"}[row.cloud]
+    shown = f"`{row.cloud_code}`" if row.cloud_code else "any other"
+    assert f"| {cloud} | {shown} | {row.situation} |" in (PAGES / f"{row.code}.md").read_text()
