@@ -134,7 +134,7 @@ def aiobotocore(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the site, every warning an error, then run its snippets and the README's."""
     _install(session, "docs", "test")
-    session.run("sphinx-build", "-q", "-W", "--keep-going", "-b", "html", "docs", "site")
+    session.run("sphinx-build", "-q", "-E", "-W", "--keep-going", "-b", "html", "docs", "site")
     _pytest(session, "tests/docs", "-q")
 
 
