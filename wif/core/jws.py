@@ -18,6 +18,8 @@ __all__ = [
     "algorithm_of",
     "jwk_from_public_key",
     "key_id",
+    "parse_json",
+    "private_members",
     "public_key_from_jwk",
     "sign",
     "split_compact",

@@ -7,7 +7,7 @@ open (several values under an operator without set prefix, a variable without a 
 
 from __future__ import annotations
 
-__all__ = ["FAILS", "HOLDS", "OPERATORS", "UNDECIDED", "Condition", "Outcome", "compile_conditions", "wildcard"]
+__all__ = ["FAILS", "HOLDS", "OPERATORS", "UNDECIDED", "Condition", "Keys", "compile_conditions", "wildcard"]
 
 import ipaddress
 import re
@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple
 
-from wif.errors import ConfigurationError
+from wif.trust.reading import Document, listed
 
 Keys = Mapping[str, tuple[str, ...]]
 """The request's context: lower-case key names, each with its values."""
@@ -70,7 +70,8 @@ class _Template:
     parts: tuple[str | _Variable, ...]
 
     @classmethod
-    def parse(cls, text: str, has_variables: bool, where: str) -> _Template:
+    def parse(cls, text: str, *, has_variables: bool) -> _Template:
+        """Raises ValueError for a variable that is none, saying what the text is not."""
         if not has_variables:
             return cls((text,))
         parts: list[str | _Variable] = []
@@ -84,10 +85,10 @@ class _Template:
             elif _KEY.fullmatch(name) is not None:
                 parts.append(_Variable(name.lower(), default))
             else:
-                _invalid(f"{where} has the policy variable {found[0]!r}, which names no key")
+                raise ValueError("text with policy variables that name a key")
         parts.append(text[end:])
         if any(isinstance(part, str) and "${" in part for part in parts):
-            _invalid(f"{where} has the value {text!r} with a policy variable that does not end")
+            raise ValueError("text with policy variables that end")
         return cls(tuple(part for part in parts if part != ""))
 
     def letters(self, keys: Keys) -> list[tuple[str, bool]]:
@@ -127,12 +128,16 @@ def _value_of(variable: _Variable, keys: Keys) -> str:
 Match = Callable[[str, Keys], bool]
 """Does one value of the request fit? May raise :class:`_Undecided`."""
 
-Compile = Callable[[_Template, str], Match]
-"""Make the match of one value of the policy; ``where`` is for messages."""
+Compile = Callable[[_Template], Match]
+"""Make the match of one value of the policy.
+
+Raises:
+    ValueError: the value has not the operator's form; says what it is not.
+"""
 
 
 def _string(fold: bool) -> Compile:
-    def compile_value(template: _Template, _where: str) -> Match:
+    def compile_value(template: _Template) -> Match:
         if template.is_plain:
             wanted = template.text.casefold() if fold else template.text
             return lambda came, _keys: (came.casefold() if fold else came) == wanted
@@ -146,7 +151,7 @@ def _string(fold: bool) -> Compile:
     return compile_value
 
 
-def _like(template: _Template, _where: str) -> Match:
+def _like(template: _Template) -> Match:
     if template.is_plain:
         pattern = wildcard(template.text)
         return lambda came, _keys: pattern.fullmatch(came) is not None
@@ -164,10 +169,10 @@ def _arn_parts(letters: Sequence[tuple[str, bool]]) -> list[re.Pattern[str]]:
     return [_pattern(part) for part in parts]
 
 
-def _arn(template: _Template, where: str) -> Match:
+def _arn(template: _Template) -> Match:
     fixed = _arn_parts(template.letters({})) if template.is_plain else None
     if fixed is not None and len(fixed) != 6:
-        _invalid(f"{where} has the value {template.text!r}, which is not an ARN of six parts")
+        raise ValueError("an ARN of six parts")
 
     def match(came: str, keys: Keys) -> bool:
         wanted = fixed or _arn_parts(template.letters(keys))
@@ -182,12 +187,12 @@ def _arn(template: _Template, where: str) -> Match:
 def _typed(parse: Callable[[str], Any], compare: Callable[[Any, Any], bool], name: str) -> Compile:
     """Operators whose values are of another type than text; ``compare`` gets what came, then what is wanted."""
 
-    def compile_value(template: _Template, where: str) -> Match:
+    def compile_value(template: _Template) -> Match:
         text = template.text if template.is_plain else ""
         try:
             wanted = parse(text)
         except ValueError:
-            _invalid(f"{where} has the value {text!r}, which is not {name}")
+            raise ValueError(name) from None
 
         def match(came: str, _keys: Keys) -> bool:
             try:
@@ -339,81 +344,76 @@ class Condition:
     def explain(self, keys: Keys) -> str:
         """What was expected of the key and what came."""
         came = keys.get(self.key.lower(), ())
-        text = (
-            f"{self.operator} {self.key} expects {_list(self.values)}, the request has {_list(came) or 'no such key'}"
-        )
+        text = f"{self.operator} {self.key} expects {listed(self.values)}, the request has "
+        text += listed(came) if came else "no such key"
         if len(came) > 1 and not self._set:
             return f"{text}; for several values write ForAnyValue: or ForAllValues:"
+        if self.evaluate(keys) == UNDECIDED:
+            return f"{text}; how AWS decides this is not documented"
         if self._row is not None and self._row.exact_text and any("*" in value for value in self.values):
             return f"{text}; only StringLike reads * as a wildcard"
         return text
 
 
-def compile_conditions(document: object, *, has_variables: bool, where: str) -> tuple[Condition, ...]:
+def compile_conditions(blocks: Mapping[str, Any], *, has_variables: bool, read: Document) -> tuple[Condition, ...]:
     """Read a ``Condition`` element.
 
     Args:
+        blocks: the element: ``{operator: {key: value or values}}``.
         has_variables: whether ``${…}`` means a variable: in policies of version 2012-10-17.
+        read: the statement, for messages.
 
     Raises:
         ConfigurationError: trust-invalid.
     """
-    if not isinstance(document, dict):
-        _invalid(f"{where} has a Condition that is not an object")
     conditions: list[Condition] = []
-    for operator, block in document.items():
+    for operator, block in blocks.items():
         if not isinstance(block, dict) or not block:
-            _invalid(f"{where} has {operator} without any key")
-        conditions.extend(
-            _condition(operator, key, value, has_variables, f"{where}, {operator},") for key, value in block.items()
-        )
+            read.refuse(f"has the condition {operator} without any key")
+        for key, value in block.items():
+            if _KEY.fullmatch(key) is None:
+                read.refuse(f"has the condition key {key!r}, which is not of the form prefix:name")
+            values = tuple(_text(item, read, key) for item in (value if isinstance(value, list) else [value]))
+            if not values:
+                read.refuse(f"has the condition {operator} {key} without a value")
+            conditions.append(_condition(operator, key, values, has_variables, read))
     return tuple(conditions)
 
 
-def _condition(operator: str, key: str, value: object, has_variables: bool, where: str) -> Condition:
-    if _KEY.fullmatch(key) is None:
-        _invalid(f"{where} has the key {key!r}, which is not of the form prefix:name")
-    values = tuple(_value(item, f"{where} {key}") for item in (value if isinstance(value, list) else [value]))
-    if not values:
-        _invalid(f"{where} {key} has no value")
+def _condition(operator: str, key: str, values: tuple[str, ...], has_variables: bool, read: Document) -> Condition:
     if operator == "Null":
         if any(item.lower() not in ("true", "false") for item in values):
-            _invalid(f"{where} {key} has a value that is neither true nor false")
+            read.refuse(f"has the condition Null {key} with a value that is neither true nor false")
         return Condition(operator=operator, key=key, values=values, _row=None, _matches=())
     prefix, colon, rest = operator.partition(":")
     name = (rest if colon else prefix).removesuffix("IfExists")
     row = OPERATORS.get(name)
     if row is None or (colon and prefix not in _SETS):
-        _invalid(f"{where} is not a condition operator that is known here")
-    templates = [
-        _Template.parse(item, has_variables and name.startswith(_HAS_VARIABLES), f"{where} {key}") for item in values
-    ]
+        read.refuse(f"has the condition operator {operator!r}, which is not known here")
+    matches: list[Match] = []
+    for value in values:
+        try:
+            template = _Template.parse(value, has_variables=has_variables and name.startswith(_HAS_VARIABLES))
+            matches.append(row.compile(template))
+        except ValueError as error:
+            read.refuse(f"has the condition {operator} {key} with the value {value!r}, which is not {error}")
     return Condition(
         operator=operator,
         key=key,
         values=values,
         _row=row,
-        _matches=tuple(row.compile(template, f"{where} {key}") for template in templates),
+        _matches=tuple(matches),
         _set=prefix if colon else "",
         _if_exists=operator.endswith("IfExists"),
     )
 
 
-def _value(value: object, where: str) -> str:
+def _text(value: object, read: Document, key: str) -> str:
     """A value of a policy as text; JSON's numbers and booleans stand for their text."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
         return str(value)
     if not isinstance(value, str):
-        _invalid(f"{where} has a value that is not a string")
+        read.refuse(f"has the condition key {key} with a value that is not a string")
     return value
-
-
-def _list(values: Sequence[str]) -> str:
-    shown = " or ".join(repr(value) for value in values[:5])
-    return shown + (f" or {len(values) - 5} more" if len(values) > 5 else "")
-
-
-def _invalid(what: str) -> NoReturn:
-    raise ConfigurationError(what, code="trust-invalid", cloud="aws")

@@ -10,13 +10,13 @@ from __future__ import annotations
 __all__ = ["MAX_CREDENTIALS", "Application", "FederatedIdentityCredential", "Tenant", "match"]
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlsplit
 
-from wif.errors import ConfigurationError
 from wif.trust.decision import Decision
+from wif.trust.reading import Document, listed
 
 MAX_CREDENTIALS = 20
 """Federated identity credentials of one application or managed identity."""
@@ -25,7 +25,7 @@ _MAX_CHARACTERS = 600
 """Of issuer, subject, audience and description."""
 
 _GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_DOMAIN = re.compile(r"(?=.{1,253}\Z)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63}")
+_DOMAIN = re.compile(r"(?=.{1,253}\Z)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z][A-Za-z0-9-]{1,62}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{2,119}")
 
 _NO_CREDENTIAL = "AADSTS70025"
@@ -53,50 +53,45 @@ class FederatedIdentityCredential:
             ConfigurationError: trust-invalid. Also for a flexible credential (``claimsMatchingExpression``):
                 Entra ID takes those only for GitHub, GitLab and Terraform Cloud.
         """
-        where = f"federated identity credential {_shown(document.get('name'))}"
+        read = Document.named_by("azure", "federated identity credential", document, "name")
         if document.get("claimsMatchingExpression") is not None:
-            _invalid(
-                f"the {where} has a claimsMatchingExpression",
-                "Entra ID accepts flexible credentials only for GitHub, GitLab and Terraform Cloud, never for a"
-                " Kubernetes issuer: write one credential with an exact subject for each ServiceAccount and cluster",
+            read.refuse(
+                "has a claimsMatchingExpression, which Entra ID does not accept for a Kubernetes issuer",
+                "flexible credentials exist only for GitHub, GitLab and Terraform Cloud: write one credential with an"
+                " exact subject for each ServiceAccount and cluster",
             )
-        _known(document, where, {"id", "name", "issuer", "subject", "audiences", "description"})
-        name = _text(document, "name", where)
+        known = {"id", "name", "issuer", "subject", "audiences", "description", "claimsMatchingExpression"}
+        read.known(known, prefix="@odata.")
+        name = read.text("name")
         if _NAME.fullmatch(name) is None:
-            _invalid(f"the {where} has a name that is not 3 to 120 letters, digits, '-' or '_'")
-        audiences = document.get("audiences")
-        if not isinstance(audiences, list) or len(audiences) != 1:
-            _invalid(f"the {where} does not have exactly one audience")
+            read.refuse("has a name that is not 3 to 120 letters, digits, '-' or '_'")
+        audiences = read.texts("audiences", characters=_MAX_CHARACTERS)
+        if len(audiences) != 1:
+            read.refuse(f"has {len(audiences)} audiences, expected exactly one")
         return cls(
             name=name,
-            issuer=_text(document, "issuer", where),
-            subject=_text(document, "subject", where),
-            audience=_text({"audiences[0]": audiences[0]}, "audiences[0]", where),
-            description=_text(document, "description", where, required=False),
+            issuer=read.text("issuer", at_most=_MAX_CHARACTERS),
+            subject=read.text("subject", at_most=_MAX_CHARACTERS),
+            audience=audiences[0],
+            description=read.optional("description", at_most=_MAX_CHARACTERS),
         )
 
     @property
     def real_cloud_refuses(self) -> tuple[str, ...]:
         """Why Entra ID itself would not accept tokens by this credential (AADSTS70022); empty where it would."""
-        return _issuer_problems(self.issuer)
-
-
-def _issuer_problems(issuer: str) -> tuple[str, ...]:
-    try:
-        parts = urlsplit(issuer)
-        host = parts.hostname or ""
-    except ValueError:
-        return (f"the issuer {issuer!r} is not a URL",)
-    problems = []
-    if parts.scheme != "https":
-        problems.append(f"the issuer {issuer!r} is not https")
-    if host in {"localhost", "::1"} or host.startswith("127."):
-        problems.append(f"the issuer {issuer!r} is a loopback address")
-    if parts.query or parts.fragment:
-        problems.append(f"the issuer {issuer!r} has a query or fragment")
-    if issuer != issuer.strip():
-        problems.append(f"the issuer {issuer!r} has white space around it, so it equals no token's")
-    return tuple(problems)
+        issuer = self.issuer
+        try:
+            parts = urlsplit(issuer)
+            host = parts.hostname or ""
+        except ValueError:
+            return (f"the issuer {issuer!r} is not a URL",)
+        problems = {
+            f"the issuer {issuer!r} is not https": parts.scheme != "https",
+            f"the issuer {issuer!r} is a loopback address": host in {"localhost", "::1"} or host.startswith("127."),
+            f"the issuer {issuer!r} has a query or fragment": "?" in issuer or "#" in issuer,
+            f"the issuer {issuer!r} has white space around it, so it equals no token's": issuer != issuer.strip(),
+        }
+        return tuple(problem for problem, is_one in problems.items() if is_one)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,24 +109,20 @@ class Application:
         Raises:
             ConfigurationError: trust-invalid.
         """
-        where = f"application {_shown(document.get('appId'))}"
-        app_id = _text(document, "appId", where)
+        read = Document.named_by("azure", "application", document, "appId")
+        app_id = read.text("appId")
         if _GUID.fullmatch(app_id) is None:
-            _invalid(f"the {where} has an appId that is not a GUID")
-        listed = _objects(document, "federatedIdentityCredentials", where)
-        if len(listed) > MAX_CREDENTIALS:
-            _invalid(f"the {where} has {len(listed)} federated identity credentials, at most {MAX_CREDENTIALS} exist")
-        credentials = tuple(FederatedIdentityCredential.from_mapping(item) for item in listed)
-        _unique((item.name for item in credentials), f"the {where} has two federated identity credentials named")
-        _unique(
-            (f"({item.issuer}, {item.subject})" for item in credentials),
-            f"the {where} has two federated identity credentials for the same issuer and subject",
+            read.refuse("has an appId that is not a GUID")
+        credentials = tuple(
+            FederatedIdentityCredential.from_mapping(item)
+            for item in read.objects("federatedIdentityCredentials", at_most=MAX_CREDENTIALS)
         )
-        return cls(
-            app_id=app_id.lower(),
-            display_name=_text(document, "displayName", where, required=False),
-            credentials=credentials,
+        read.unique((item.name for item in credentials), "federated identity credentials named")
+        read.unique(
+            (f"{item.issuer} {item.subject}" for item in credentials),
+            "federated identity credentials for the issuer and subject",
         )
+        return cls(app_id=app_id.lower(), display_name=read.optional("displayName"), credentials=credentials)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,22 +142,22 @@ class Tenant:
         Raises:
             ConfigurationError: trust-invalid.
         """
-        where = f"tenant {_shown(document.get('tenantId'))}"
-        _known(document, where, {"tenantId", "domains", "applications", "resources"})
-        tenant_id = _text(document, "tenantId", where)
+        read = Document.named_by("azure", "tenant", document, "tenantId")
+        read.known({"tenantId", "domains", "applications", "resources"})
+        tenant_id = read.text("tenantId")
         if _GUID.fullmatch(tenant_id) is None or not tenant_id.strip("0-"):
-            _invalid(f"the {where} has a tenantId that is not a GUID")
-        domains = _texts(document, "domains", where)
+            read.refuse("has a tenantId that is not a GUID")
+        domains = read.texts("domains")
         for domain in domains:
             if _DOMAIN.fullmatch(domain) is None:
-                _invalid(f"the {where} has the domain {domain!r}, which is not a domain name")
-        applications = tuple(Application.from_mapping(item) for item in _objects(document, "applications", where))
-        _unique((item.app_id for item in applications), f"the {where} has two applications with the appId")
+                read.refuse(f"has the domain {domain!r}, which is not a domain name")
+        applications = tuple(Application.from_mapping(item) for item in read.objects("applications"))
+        read.unique((item.app_id for item in applications), "applications with the appId")
         return cls(
             tenant_id=tenant_id.lower(),
             domains=tuple(domain.lower() for domain in domains),
             applications=applications,
-            resources=_texts(document, "resources", where),
+            resources=read.texts("resources"),
         )
 
     def answers_to(self, name: str) -> bool:
@@ -189,88 +180,31 @@ def match(application: Application, issuer: str, subject: str, audiences: Sequen
         return Decision(False, "trust", f"{app} has no federated identity credential", _NO_CREDENTIAL)
     of_issuer = [item for item in application.credentials if item.issuer == issuer]
     if not of_issuer:
+        known = sorted({item.issuer for item in application.credentials})
         return Decision(
             False,
             "issuer",
-            f"no federated identity credential of {app} has the issuer {issuer!r};"
-            f" they have {_list(item.issuer for item in application.credentials)}",
+            f"no federated identity credential of {app} has the issuer {issuer!r}; they have {listed(known)}",
             _ISSUER,
         )
-    of_subject = [item for item in of_issuer if item.subject == subject]
-    if not of_subject:
-        folded = subject.casefold()
-        by_case = any(item.subject.casefold() == folded for item in of_issuer)
+    trusted = next((item for item in of_issuer if item.subject == subject), None)  # Entra ID keeps the pair unique
+    if trusted is None:
+        by_case = any(item.subject.casefold() == subject.casefold() for item in of_issuer)
         return Decision(
             False,
             "subject",
-            f"no federated identity credential of {app} for this issuer has the subject {subject!r};"
-            f" they have {_list(item.subject for item in of_issuer)}"
-            + (", which differs only by case: the comparison is case-sensitive" if by_case else ""),
+            f"no federated identity credential of {app} for this issuer has the subject {subject!r}; they have"
+            f" {listed([item.subject for item in of_issuer])}"
+            + (", and one differs only by case: the comparison is case-sensitive" if by_case else ""),
             _SUBJECT_CASE if by_case else _SUBJECT,
         )
-    for item in of_subject:  # Entra ID keeps (issuer, subject) unique, so there is one
-        if tuple(audiences) == (item.audience,):
-            return Decision(True, "trust", f"federated identity credential {item.name!r} of {app} accepts the token")
+    if tuple(audiences) == (trusted.audience,):
+        return Decision(True, "trust", f"federated identity credential {trusted.name!r} of {app} accepts the token")
     several = "; how several audiences are compared is not documented, ask for one" if len(audiences) > 1 else ""
     return Decision(
         False,
         "audience",
-        f"the federated identity credential of {app} for this issuer and subject has the audience"
-        f" {_list(item.audience for item in of_subject)}, the token is for {_list(audiences)}{several}",
+        f"the federated identity credential {trusted.name!r} of {app} has the audience {trusted.audience!r},"
+        f" the token is for {listed(audiences)}{several}",
         _AUDIENCE,
     )
-
-
-# -- reading -----------------------------------------------------------------------------------------------------
-
-
-def _list(values: Iterable[str]) -> str:
-    shown = sorted({repr(value) for value in values})
-    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "") if shown else "nobody"
-
-
-def _known(document: Mapping[str, Any], where: str, names: set[str]) -> None:
-    unknown = sorted(name for name in document if name not in names and not name.startswith("@odata."))
-    if unknown:
-        _invalid(f"the {where} has the unknown member {unknown[0]!r}")
-
-
-def _text(document: Mapping[str, Any], name: str, where: str, *, required: bool = True) -> str:
-    value = document.get(name)
-    if value is None and not required:
-        return ""
-    if not isinstance(value, str) or (required and not value):
-        _invalid(f"the {where} has no usable {name}")
-    if len(value) > _MAX_CHARACTERS:
-        _invalid(f"the {where} has a {name} of {len(value)} characters, at most {_MAX_CHARACTERS} exist")
-    return value
-
-
-def _texts(document: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
-    values = document.get(name, [])
-    if not isinstance(values, list) or not all(isinstance(item, str) and item for item in values):
-        _invalid(f"the {where} has {name} that is not a list of strings")
-    return tuple(values)
-
-
-def _objects(document: Mapping[str, Any], name: str, where: str) -> list[Mapping[str, Any]]:
-    values = document.get(name, [])
-    if not isinstance(values, list) or not all(isinstance(item, dict) for item in values):
-        _invalid(f"the {where} has {name} that is not a list of objects")
-    return values
-
-
-def _unique(values: Iterable[str], message: str) -> None:
-    seen: set[str] = set()
-    for value in values:
-        if value in seen:
-            _invalid(f"{message} {value}")
-        seen.add(value)
-
-
-def _shown(value: object) -> str:
-    return repr(value[:64]) if isinstance(value, str) else "without a name"
-
-
-def _invalid(what: str, hint: str | None = None) -> NoReturn:
-    raise ConfigurationError(what, code="trust-invalid", hint=hint, cloud="azure")
