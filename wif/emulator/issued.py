@@ -1,0 +1,94 @@
+"""What the local STS hands out: opaque credentials that it can read back, and ES256 tokens that others can verify.
+
+Nothing issued is remembered. An opaque credential carries its own content under a MAC of a key that lives as long
+as this process, so ten million of them take no memory and none is ever forgotten too early. They are no secrets to
+their holder and worthless everywhere else; each begins with a plain mark.
+"""
+
+from __future__ import annotations
+
+__all__ = ["AWS_KEY_ID_PREFIX", "GOOGLE_ISSUER", "MARK", "Seal", "TokenSigner", "azure_issuer"]
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from wif.core.jws import jwk_from_public_key, sign
+
+MARK = "wif-local-sts"
+"""Stands in every opaque credential, where anybody can read it."""
+
+AWS_KEY_ID_PREFIX = "ASIAWIFLOCAL"
+"""Access key ids of session credentials begin with ASIA; the rest of the prefix is the mark."""
+
+GOOGLE_ISSUER = "https://accounts.google.invalid"
+"""``iss`` of Google ID tokens made here; its keys are at ``/oauth2/v3/certs``."""
+
+_MAC_BYTES = 16
+_MAX_SEALED_CHARACTERS = 64 * 1024
+
+
+def azure_issuer(tenant_id: str) -> str:
+    """``iss`` of Azure tokens made here; its keys are at ``/{tenant}/discovery/v2.0/keys``."""
+    return f"https://sts.windows.invalid/{tenant_id}/"
+
+
+class Seal:
+    """Makes opaque credentials and opens its own, and only its own."""
+
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(32)
+
+    def seal(self, kind: str, content: Mapping[str, Any]) -> str:
+        """An opaque text of a kind that :meth:`open` turns back."""
+        body = base64.urlsafe_b64encode(json.dumps(content, separators=(",", ":")).encode()).rstrip(b"=")
+        return f"{body.decode('ascii')}.{self._mac(kind, body)}"
+
+    def open(self, kind: str, text: str) -> Mapping[str, Any] | None:
+        """The content, or None for anything that this process has not sealed as this kind."""
+        body, dot, mac = text.rpartition(".")
+        if not dot or len(text) > _MAX_SEALED_CHARACTERS or not text.isascii():
+            return None
+        if not hmac.compare_digest(self._mac(kind, body.encode("ascii")), mac):
+            return None
+        try:
+            content: Mapping[str, Any] = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        except (binascii.Error, ValueError):  # pragma: no cover - nobody but this class can have made the MAC
+            return None
+        return content
+
+    def aws_key_id(self) -> str:
+        """A fresh access key id: 20 characters of the alphabet that AWS uses."""
+        return AWS_KEY_ID_PREFIX + base64.b32encode(secrets.token_bytes(5)).decode("ascii")
+
+    def aws_secret(self, key_id: str) -> str:
+        """The 40 characters of the secret access key that belongs to a key id."""
+        digest = hmac.digest(self._key, b"secret\0" + key_id.encode(), "sha256")
+        return base64.b64encode(digest[:30]).decode("ascii")
+
+    def _mac(self, kind: str, body: bytes) -> str:
+        digest = hmac.digest(self._key, kind.encode("ascii") + b"\0" + body, "sha256")
+        return base64.urlsafe_b64encode(digest[:_MAC_BYTES]).rstrip(b"=").decode("ascii")
+
+
+class TokenSigner:
+    """An ES256 key of this process and the documents that let others verify what it signs."""
+
+    def __init__(self, name: str) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self.public_key = self._key.public_key()
+        numbers = self.public_key.public_numbers()
+        self.kid = f"{MARK}-{name}-{hashlib.sha256(b'%x' % numbers.x).hexdigest()[:12]}"
+        self.jwks: Mapping[str, Any] = {"keys": [dict(jwk_from_public_key(self.public_key, kid=self.kid, alg="ES256"))]}
+        """The key set to publish."""
+
+    def sign(self, claims: Mapping[str, Any]) -> str:
+        """A compact JWS with ``typ: JWT``."""
+        return sign(claims, self._key, self.kid, alg="ES256", headers={"typ": "JWT"})
