@@ -1,19 +1,36 @@
-"""Files that hold secrets: read whole and bounded, written whole or not at all, in places nobody else can change."""
+"""Files that hold secrets: read whole and bounded, written whole or not at all, in places nobody else can change.
+
+Modes and owners are checked where the system has them; on Windows the folder's own access list is what counts.
+"""
 
 from __future__ import annotations
 
-__all__ = ["read_bounded"]
+__all__ = ["NotRegular", "locked", "private_directory", "read_bounded", "read_private", "write_atomically"]
 
 import errno
 import os
 import stat
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import NoReturn
+
+from wif.errors import ConfigurationError
+
+Path = str | os.PathLike[str]
+
+_POSIX = os.name == "posix"
+_EXTRA_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_LOCK_POLL_SECONDS = 0.02
 
 
 class NotRegular(OSError):
     """The path names something that is no regular file."""
 
 
-def read_bounded(path: str | os.PathLike[str], limit_bytes: int) -> bytes:
+def read_bounded(path: Path, limit_bytes: int) -> bytes:
     """At most ``limit_bytes`` + 1 bytes of a regular file: one byte too many says that there is more.
 
     The file is opened once and looked at through its descriptor, so a symlink that is swapped meanwhile (as the
@@ -23,18 +40,184 @@ def read_bounded(path: str | os.PathLike[str], limit_bytes: int) -> bytes:
     Raises:
         OSError: as ``open`` and ``read`` give it; EISDIR for a directory, :class:`NotRegular` for what is no file.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _EXTRA_FLAGS)
     try:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-        if not stat.S_ISREG(mode):
-            raise NotRegular(errno.EINVAL, "not a regular file", os.fspath(path))
-        parts: list[bytes] = []
-        left = limit_bytes + 1
-        while left > 0 and (part := os.read(descriptor, left)):
-            parts.append(part)
-            left -= len(part)
-        return b"".join(parts)
+        _require_regular(os.fstat(descriptor), path)
+        return _read(descriptor, limit_bytes)
     finally:
         os.close(descriptor)
+
+
+def read_private(path: Path, limit_bytes: int) -> bytes | None:
+    """As :func:`read_bounded`, of a file that only this user can have written; None where there is none.
+
+    Raises:
+        ConfigurationError: file-unusable where the path is a symlink or no regular file, belongs to somebody else,
+            is open to others (any mode bit of group or world), or cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _NOFOLLOW | _EXTRA_FLAGS)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        _unusable(path, error)
+    try:
+        status = os.fstat(descriptor)
+        _require_regular(status, path)
+        _require_private(status, path, "file", "0600")
+        return _read(descriptor, limit_bytes)
+    except OSError as error:
+        _unusable(path, error)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Write a whole file or nothing: a temporary file beside it, fsynced and renamed over it.
+
+    A reader sees the old content or the new. Whatever stood at the path is replaced, with its mode; a symlink is
+    replaced too, not followed (resolve it first where its target is meant).
+
+    Raises:
+        ConfigurationError: file-unusable, and nothing has changed.
+    """
+    target = os.fspath(path)
+    directory, name = os.path.split(target)
+    temporary = os.path.join(directory, f".{name}.{os.urandom(6).hex()}")  # noqa: PTH118 - no pathlib at start
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _EXTRA_FLAGS, mode)
+        try:
+            if _POSIX:
+                os.fchmod(descriptor, mode)  # whatever the umask says
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, target)  # noqa: PTH105
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(temporary)  # noqa: PTH108
+        _unusable(path, error)
+    if _POSIX:
+        _sync_directory(directory or ".")
+
+
+def private_directory(path: Path) -> str:
+    """Make a directory of mode 0700 where there is none, and refuse one that others could change.
+
+    Returns:
+        The path, as text.
+
+    Raises:
+        ConfigurationError: file-unusable where it is a symlink or no directory, belongs to somebody else, or is open
+            to group or world.
+    """
+    target = os.fspath(path)
+    try:
+        os.makedirs(target, mode=0o700, exist_ok=True)  # noqa: PTH103
+        status = os.lstat(target)
+    except OSError as error:
+        _unusable(path, error)
+    if not stat.S_ISDIR(status.st_mode):
+        raise ConfigurationError(f"{target} is a symlink or no directory", code="file-unusable")
+    _require_private(status, path, "directory", "0700")
+    return target
+
+
+@contextmanager
+def locked(path: Path, *, timeout_seconds: float = 10.0) -> Iterator[None]:
+    """Hold an advisory lock between processes and threads; the file stays behind, empty.
+
+    Raises:
+        ConfigurationError: file-unusable where the lock file cannot be used, or is still held after the timeout.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NOFOLLOW | _EXTRA_FLAGS, 0o600)
+    except OSError as error:
+        _unusable(path, error)
+    try:
+        ends = time.monotonic() + timeout_seconds
+        while not _try_lock(descriptor):
+            if time.monotonic() >= ends:
+                raise ConfigurationError(
+                    f"the lock {os.fspath(path)} is still held by another process after {timeout_seconds:g} s",
+                    code="file-unusable",
+                    hint="look for a process that hangs; the lock ends with it",
+                )
+            time.sleep(_LOCK_POLL_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)  # which also unlocks
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def _read(descriptor: int, limit_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    left = limit_bytes + 1
+    while left > 0 and (part := os.read(descriptor, left)):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def _require_regular(status: os.stat_result, path: Path) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise NotRegular(errno.EINVAL, "not a regular file", os.fspath(path))
+
+
+def _require_private(status: os.stat_result, path: Path, kind: str, mode: str) -> None:
+    if not _POSIX:
+        return
+    if status.st_uid != os.geteuid():
+        raise ConfigurationError(
+            f"the {kind} {os.fspath(path)} belongs to user {status.st_uid}, expected {os.geteuid()}",
+            code="file-unusable",
+        )
+    if status.st_mode & 0o077:
+        raise ConfigurationError(
+            f"the {kind} {os.fspath(path)} has the mode {stat.S_IMODE(status.st_mode):04o}, expected {mode}: "
+            "others could read or change it",
+            code="file-unusable",
+            hint=f"chmod {mode} it if its content is yours, else remove it",
+        )
+
+
+def _sync_directory(directory: str) -> None:
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | _EXTRA_FLAGS)
+    except OSError:
+        return  # a directory that may be written but not read: the rename stands, only its durability is not forced
+    try:
+        with suppress(OSError):  # some file systems refuse it
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unusable(path: Path, error: OSError) -> NoReturn:
+    reason = "it is a symlink" if error.errno == errno.ELOOP else (error.strerror or type(error).__name__).lower()
+    raise ConfigurationError(f"{os.fspath(path)} cannot be used: {reason}", code="file-unusable") from error
