@@ -39,7 +39,7 @@ _PROGRAMS = ("etcd", "kube-apiserver")
 
 START_SECONDS = 90.0
 """Ready in 3 to 7 s on two cores; a first use may unpack 150 MB before."""
-_GRACE_SECONDS = 10.0
+GRACE_SECONDS = 10.0
 """For each program to end by itself; a kube-apiserver takes about one."""
 _STARTS = 3
 """A free port may be taken by somebody else before the program listens on it."""
@@ -81,6 +81,7 @@ class ApiServer:
         assets: folder of the programs; None takes ``KUBEBUILDER_ASSETS``.
         arguments: further flags of kube-apiserver. They come last, so most of them override.
         start_seconds: how long it may take until ``/readyz`` says ok.
+        grace_seconds: how long each program may take to end before it is killed.
 
     Raises:
         ConfigurationError: config-missing (no programs), extra-missing (no trustme).
@@ -94,10 +95,12 @@ class ApiServer:
         assets: Path | None = None,
         arguments: Sequence[str] = (),
         start_seconds: float = START_SECONDS,
+        grace_seconds: float = GRACE_SECONDS,
     ) -> None:
         self.issuer = issuer
         self._assets = (assets_from_env() if assets is None else assets).resolve()
         self._arguments = tuple(arguments)
+        self._grace_seconds = grace_seconds
         self._guard: subprocess.Popen[str] | None = None
         self.pids: tuple[int, ...] = ()
         """Process ids of etcd and kube-apiserver."""
@@ -194,7 +197,12 @@ class ApiServer:
         for name, flags, more in (("etcd", etcd_flags, ()), ("kube-apiserver", api_flags, self._arguments)):
             argv = [str(self._assets / name), *(f"--{flag}={value}" for flag, value in flags.items()), *more]
             programs.append({"argv": argv, "log": str(folder / f"{name}.log")})
-        task = {"programs": programs, "grace_seconds": _GRACE_SECONDS, "remove": str(folder)}
+        task = {"programs": programs, "grace_seconds": self._grace_seconds, "remove": str(folder)}
+        # all files first: a guard whose program fails at once removes the folder
+        self.url = f"https://127.0.0.1:{secure}"
+        _write_private(self.kubeconfig, json.dumps(self._kubeconfig()).encode())  # JSON is YAML
+        self._pool = _pool(folder, with_certificate=True)
+        self._anonymous_pool = _pool(folder, with_certificate=False)
         self._guard = subprocess.Popen(  # noqa: S603 - our own script, by this interpreter
             [sys.executable, "-I", "-S", guard.__file__, json.dumps(task)],
             stdin=subprocess.PIPE,
@@ -202,13 +210,8 @@ class ApiServer:
             text=True,
             start_new_session=True,  # Ctrl-C is for this process, which then stops the guard in order
         )
-        self.url = f"https://127.0.0.1:{secure}"
-        self.pids = tuple(
-            json.loads(self._guard.stdout.readline() or "{}").get("pids", ()) if self._guard.stdout else ()
-        )
-        _write_private(self.kubeconfig, json.dumps(self._kubeconfig()).encode())  # JSON is YAML
-        self._pool = _pool(folder, with_certificate=True)
-        self._anonymous_pool = _pool(folder, with_certificate=False)
+        started = self._guard.stdout.readline() if self._guard.stdout else ""
+        self.pids = tuple(json.loads(started or "{}").get("pids", ()))
 
     def _kubeconfig(self) -> dict[str, Any]:
         folder = self.directory
@@ -251,7 +254,7 @@ class ApiServer:
             return
         child.terminate()
         try:
-            child.communicate(timeout=len(_PROGRAMS) * _GRACE_SECONDS + 5.0)
+            child.communicate(timeout=len(_PROGRAMS) * self._grace_seconds + 5.0)
         except subprocess.TimeoutExpired:
             child.kill()  # the kernel then kills the programs, where it can
             child.communicate()

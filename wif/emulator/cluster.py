@@ -130,6 +130,7 @@ class LocalCluster:
         kid: str | None = None,
         private_key: PrivateKey | None = None,
         headers: Mapping[str, Any] | None = None,
+        claims: Mapping[str, Any] | None = None,
         **overrides: Any,
     ) -> str:
         """A token as TokenRequest would issue it.
@@ -145,7 +146,8 @@ class LocalCluster:
             kid: of the key to sign with; None is the current one.
             private_key: signs in place of that key, while the header still names it: a forgery.
             headers: further members of the header.
-            overrides: claims to replace or add; None takes a claim out.
+            claims: claims to replace or add, where their names are no Python names; None takes a claim out.
+            overrides: the same, as keywords.
         """
         start = int(time.time() if now is None else now)
         bound: dict[str, Any] = {"namespace": namespace}
@@ -153,7 +155,7 @@ class LocalCluster:
             if name is not None:
                 owner = () if kind == "node" else (namespace,)  # nodes have no namespace
                 bound[kind] = {"name": name, "uid": self._uid(kind, *owner, name)}
-        claims: dict[str, Any] = {
+        said: dict[str, Any] = {
             "aud": [audience] if isinstance(audience, str) else list(audience),
             "exp": start + int(expires_in),
             "iat": start,
@@ -163,9 +165,9 @@ class LocalCluster:
             "nbf": start,
             "sub": f"system:serviceaccount:{namespace}:{service_account}",
         }
-        claims |= overrides
+        said |= {**(claims or {}), **overrides}
         key = self.signing_key if kid is None else self._key(kid)
-        present = {name: value for name, value in claims.items() if value is not None}
+        present = {name: value for name, value in said.items() if value is not None}
         if private_key is None:
             return sign(present, key.private_key, key.kid, key.algorithm, headers)
         return sign(present, private_key, key.kid, algorithm_of(private_key.public_key()), headers)
