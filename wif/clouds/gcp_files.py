@@ -69,12 +69,14 @@ class ExternalAccount:
         return self.provider.audience
 
     @classmethod
-    def from_mapping(cls, value: Mapping[str, Any], *, origin: str = "the credential file") -> ExternalAccount:
+    def from_mapping(cls, value: object, *, origin: str = "the credential file") -> ExternalAccount:
         """Read the parsed JSON.
 
         Raises:
             ConfigurationError: config-invalid; credential-source-refused for url, certificate and AWS sources.
         """
+        if not isinstance(value, Mapping):
+            _invalid(origin, "is not a JSON object")
         kind = value.get("type")
         if kind != "external_account":
             _invalid(origin, f"has the type {shown(str(kind))!r}, expected 'external_account'")
@@ -171,7 +173,11 @@ def _impersonation(url: str | None, origin: str) -> tuple[str | None, str | None
 def _lifetime(value: object, origin: str) -> int | None:
     if value is None:
         return None
-    seconds = value.get("token_lifetime_seconds") if isinstance(value, dict) else value
-    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int)):
+    if not isinstance(value, dict):
+        _invalid(origin, "has a service_account_impersonation that is not an object")
+    seconds = value.get("token_lifetime_seconds")
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int):
         _invalid(origin, "has a service_account_impersonation without a usable token_lifetime_seconds")
     return validate_lifetime(seconds)
