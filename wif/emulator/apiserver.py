@@ -30,6 +30,7 @@ import urllib3
 
 from wif.core.discovery import DISCOVERY_PATH, JWKS_PATH
 from wif.emulator import guard
+from wif.emulator.publication import write_documents
 from wif.errors import ConfigurationError, UnavailableError
 
 ASSETS_VARIABLE = "KUBEBUILDER_ASSETS"
@@ -399,10 +400,7 @@ class ApiServer:
 
     def write_documents(self, directory: Path) -> None:
         """Write both documents under a directory, at the paths where a web server would serve them."""
-        for path, body in self.documents().items():
-            target = directory / path.lstrip("/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(body)
+        write_documents(directory, self.documents())
 
 
 def _pool(folder: Path, *, with_certificate: bool) -> urllib3.PoolManager:

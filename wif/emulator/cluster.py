@@ -10,7 +10,6 @@ from __future__ import annotations
 
 __all__ = ["ClusterKey", "KeyAlgorithm", "LocalCluster"]
 
-import os
 import threading
 import time
 import uuid
@@ -22,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from wif.core.discovery import DISCOVERY_PATH, JWKS_PATH, discovery_document, encode_document, jwks_document
 from wif.core.jws import PrivateKey, algorithm_of, key_id, sign
-from wif.emulator.publication import Document, Publication, PublishedRequest
+from wif.edges.files import private_directory, write_atomically
+from wif.emulator.publication import Document, Publication, PublishedRequest, write_documents
 from wif.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -222,27 +222,27 @@ class LocalCluster:
 
     def write(self, directory: Path) -> None:
         """Write both documents under a directory, at the paths where a web server would serve them."""
-        for path, content in ((DISCOVERY_PATH, self.discovery_document), (JWKS_PATH, self.jwks)):
-            target = directory / path.lstrip("/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(encode_document(content))
+        documents = {DISCOVERY_PATH: self.discovery_document, JWKS_PATH: self.jwks}
+        write_documents(directory, {path: encode_document(content) for path, content in documents.items()})
 
     def write_keys(self, directory: Path) -> tuple[Path, ...]:
-        """Write the private keys as PEM, 0600, one ``<kid>.key`` each. Only for a user who asked for it."""
+        """Write the private keys as PEM, 0600, one ``<kid>.key`` each. Only for a user who asked for it.
+
+        Raises:
+            ConfigurationError: file-unusable, also for a directory that others may read or change.
+        """
         from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - nobody else needs it
             Encoding,
             NoEncryption,
             PrivateFormat,
         )
 
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_directory(directory)
         written = []
         for key in self.keys:
             path = directory / f"{key.kid}.key"
             pem = key.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(pem)
+            write_atomically(path, pem)
             written.append(path)
         return tuple(written)
 

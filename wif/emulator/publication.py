@@ -6,7 +6,7 @@ handshake happens in the thread of its connection, so a client that never finish
 
 from __future__ import annotations
 
-__all__ = ["Document", "Publication", "PublishedRequest"]
+__all__ = ["Document", "Publication", "PublishedRequest", "write_documents"]
 
 import http
 import http.server
@@ -15,9 +15,13 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from wif.edges.files import write_atomically
+from wif.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from wif.emulator.faults import Fault, Faults
@@ -46,6 +50,23 @@ class PublishedRequest:
     method: str
     path: str
     status: int
+
+
+def write_documents(directory: Path, documents: Mapping[str, bytes]) -> None:
+    """Write documents under a directory, at the paths where a web server would serve them.
+
+    Raises:
+        ConfigurationError: file-unusable.
+    """
+    for path, body in documents.items():
+        target = directory / path.lstrip("/")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{target.parent} cannot be made: {error.strerror}", code="file-unusable"
+            ) from error
+        write_atomically(target, body, mode=0o644)  # public documents
 
 
 class Publication:
