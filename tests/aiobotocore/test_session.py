@@ -32,9 +32,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 async def _presigned(session: aiobotocore.session.AioSession, times: int = 1) -> list[str]:
     config = botocore.config.Config(signature_version="v4")
     async with session.create_client("s3", config=config) as client:
-        made = [
-            client.generate_presigned_url("get_object", Params={"Bucket": "b", "Key": "k"}) for _ in range(times)
-        ]
+        made = [client.generate_presigned_url("get_object", Params={"Bucket": "b", "Key": "k"}) for _ in range(times)]
         return await asyncio.gather(*made)
 
 

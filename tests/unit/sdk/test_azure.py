@@ -313,6 +313,28 @@ def test_closing_closes_an_own_exchanger() -> None:
     assert exchanger.closed
 
 
+def test_closing_closes_what_the_environment_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_TENANT_ID", "11111111-2222-3333-4444-555555555555")
+    monkeypatch.setenv("AZURE_CLIENT_ID", "66666666-7777-8888-9999-000000000000")
+    monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", "/nowhere/token")
+    credential = azure.credential()
+    credential.close()
+    with pytest.raises(ClientAuthenticationError) as caught:
+        credential.get_token(SCOPE)
+    assert isinstance(caught.value.__cause__, WifError)
+    assert caught.value.__cause__.code == "closed"
+
+    async def main() -> None:
+        async with azure.async_credential() as twin:
+            pass
+        await twin.get_token(SCOPE)
+
+    with pytest.raises(ClientAuthenticationError) as again:
+        asyncio.run(main())
+    assert isinstance(again.value.__cause__, WifError)
+    assert again.value.__cause__.code == "closed"
+
+
 def test_no_secret_is_shown() -> None:
     for credential in (azure.credential(CountingAzure()), azure.async_credential(CountingAzure())):
         if isinstance(credential, azure.Credential):

@@ -7,8 +7,12 @@ import sys
 
 import pytest
 
+import wif
 import wif.sdk
 from wif.errors import ConfigurationError
+from wif.sdk.aws import SupportsAwsCredentials
+from wif.sdk.azure import SupportsAzureTokens
+from wif.sdk.gcp import SupportsGoogleTokens
 from wif.sdk.requirements import present
 
 MODULES = {
@@ -69,6 +73,22 @@ def test_a_missing_boto3_leaves_the_credentials() -> None:
         "except ConfigurationError as error: print(error.code, error.hint)"
     )
     assert out == "Credentials\nextra-missing pip install 'wif[aws]'"
+
+
+def test_the_librarys_exchangers_are_what_the_objects_ask() -> None:
+    role = wif.aws("arn:aws:iam::111122223333:role/app", source=str, region="eu-central-1")
+    provider = "projects/1/locations/global/workloadIdentityPools/p/providers/k"
+    account = wif.gcp(provider, "app@p.iam.gserviceaccount.com", source=str, project_id="p", quota_project_id="q")
+    tenant = "11111111-2222-3333-4444-555555555555"
+    client = wif.azure(tenant, "66666666-7777-8888-9999-000000000000", source=str)
+    # the assignments are for mypy, the values for the names
+    aws: SupportsAwsCredentials = role
+    gcp: SupportsGoogleTokens = account
+    azure: SupportsAzureTokens = client
+    assert aws.region == "eu-central-1"
+    assert (gcp.service_account, gcp.project_id) == ("app@p.iam.gserviceaccount.com", "p")
+    assert (gcp.quota_project_id, gcp.universe_domain) == ("q", "googleapis.com")
+    assert azure.tenant_id == tenant
 
 
 def test_an_environment_without_a_cloud_names_the_variables() -> None:
