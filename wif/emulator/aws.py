@@ -15,7 +15,7 @@ import uuid
 from base64 import b32encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from time import gmtime, strftime
 from typing import Any, NoReturn
 
@@ -50,6 +50,7 @@ SESSION_TOKEN_PREFIX = f"{MARK}."
 
 _ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::(?P<account>[0-9]{12}):role/(?:[\x21-\x7e]+/)?[\w+=,.@-]{1,64}", re.ASCII)
 
+_NO_TAGS = SessionTags()
 _NO_KEY = (
     "Couldn't retrieve verification key from your identity provider,  please reference AssumeRoleWithWebIdentity "
     "documentation for requirements"
@@ -85,7 +86,7 @@ def _result(action: str, content: str) -> Answer:
     return _xml(
         200,
         f'<{action}Response xmlns="{NAMESPACE}">\n  <{action}Result>\n{content}  </{action}Result>\n'
-        f"  <ResponseMetadata>\n    {element('RequestId', request_id)}\n  </ResponseMetadata>\n</{action}Response>\n",
+        f"  <ResponseMetadata>\n    <RequestId>{request_id}</RequestId>\n  </ResponseMetadata>\n</{action}Response>\n",
         request_id,
     )
 
@@ -125,7 +126,7 @@ class AwsSts:
         try:
             parameters = form_fields(request.query)
             if request.method == "POST":
-                parameters |= form_fields(request.body)
+                parameters = {**parameters, **form_fields(request.body)}
         except ValueError:
             return _unroutable("MalformedQueryString", "The query string contains a syntax error.", 400)
         action = parameters.get("Action", "")
@@ -248,7 +249,8 @@ class AwsSts:
         keys = _request_keys(request, parameters, now) | {"aws:federatedprovider": (provider.arn,)}
         try:
             decision = evaluate_web_identity(role.trust, provider, claims, keys=keys)
-            wanted = session_tags(claims)
+            asks = any(name.startswith("https://aws.amazon.com/") for name in claims)
+            wanted = session_tags(claims) if asks else _NO_TAGS
         except RefusedError as error:
             _refuse(
                 "IDPRejectedClaim",
@@ -380,10 +382,10 @@ class AwsSts:
         )
         return (
             "    <Credentials>\n"
-            f"      {element('AccessKeyId', session.access_key_id)}\n"
-            f"      {element('SecretAccessKey', self._services.seal.aws_secret(session.access_key_id))}\n"
-            f"      {element('SessionToken', SESSION_TOKEN_PREFIX + sealed)}\n"
-            f"      {element('Expiration', strftime('%Y-%m-%dT%H:%M:%SZ', gmtime(expires)))}\n"
+            f"      <AccessKeyId>{session.access_key_id}</AccessKeyId>\n"
+            f"      <SecretAccessKey>{self._services.seal.aws_secret(session.access_key_id)}</SecretAccessKey>\n"
+            f"      <SessionToken>{SESSION_TOKEN_PREFIX}{sealed}</SessionToken>\n"
+            f"      <Expiration>{strftime('%Y-%m-%dT%H:%M:%SZ', gmtime(expires))}</Expiration>\n"
             "    </Credentials>\n"
         )
 
@@ -532,7 +534,12 @@ def _session_arn(role_arn: str, role_name: str, session_name: str) -> str:
 
 def _role_id(role: Role) -> str:
     """The role's unique id; where the file names none, one that follows from its ARN."""
-    return role.role_id or "AROA" + b32encode(hashlib.sha256(role.arn.encode()).digest())[:17].decode("ascii")
+    return role.role_id or _made_role_id(role.arn)
+
+
+@lru_cache(maxsize=1024)
+def _made_role_id(arn: str) -> str:
+    return "AROA" + b32encode(hashlib.sha256(arn.encode()).digest())[:17].decode("ascii")
 
 
 def _assumed_role_user(session: _Session) -> str:

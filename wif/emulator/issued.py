@@ -19,8 +19,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
 
-from wif.core.jws import jwk_from_public_key, sign
+from wif.core.jws import jwk_from_public_key
+from wif.emulator.wire import encode_json
 
 MARK = "wif-local-sts"
 """Stands in every opaque credential, where anybody can read it."""
@@ -31,6 +34,7 @@ AWS_KEY_ID_PREFIX = "ASIAWIFLOCAL"
 GOOGLE_ISSUER = "https://accounts.google.invalid"
 """``iss`` of Google ID tokens made here; its keys are at ``/oauth2/v3/certs``."""
 
+_BASE32 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567" * 8
 _MAC_BYTES = 16
 _MAX_SEALED_CHARACTERS = 64 * 1024
 
@@ -48,7 +52,7 @@ class Seal:
 
     def seal(self, kind: str, content: Mapping[str, Any]) -> str:
         """An opaque text of a kind that :meth:`open` turns back."""
-        body = base64.urlsafe_b64encode(json.dumps(content, separators=(",", ":")).encode()).rstrip(b"=")
+        body = base64.urlsafe_b64encode(encode_json(content)).rstrip(b"=")
         return f"{body.decode('ascii')}.{self._mac(kind, body)}"
 
     def open(self, kind: str, text: str) -> Mapping[str, Any] | None:
@@ -66,7 +70,7 @@ class Seal:
 
     def aws_key_id(self) -> str:
         """A fresh access key id: 20 characters of the alphabet that AWS uses."""
-        return AWS_KEY_ID_PREFIX + base64.b32encode(secrets.token_bytes(5)).decode("ascii")
+        return AWS_KEY_ID_PREFIX + secrets.token_bytes(8).translate(_BASE32).decode("ascii")
 
     def aws_secret(self, key_id: str) -> str:
         """The 40 characters of the secret access key that belongs to a key id."""
@@ -89,6 +93,17 @@ class TokenSigner:
         self.jwks: Mapping[str, Any] = {"keys": [dict(jwk_from_public_key(self.public_key, kid=self.kid, alg="ES256"))]}
         """The key set to publish."""
 
+        self._header = _base64url(encode_json({"alg": "ES256", "kid": self.kid, "typ": "JWT"})) + b"."
+
     def sign(self, claims: Mapping[str, Any]) -> str:
-        """A compact JWS with ``typ: JWT``."""
-        return sign(claims, self._key, self.kid, alg="ES256", headers={"typ": "JWT"})
+        """A compact JWS with ``typ: JWT``. The key is called directly: this is half of an exchange's time."""
+        signing_input = self._header + _base64url(encode_json(claims))
+        r, s = decode_dss_signature(self._key.sign(signing_input, _ECDSA_SHA256))
+        return (signing_input + b"." + _base64url(r.to_bytes(32, "big") + s.to_bytes(32, "big"))).decode("ascii")
+
+
+_ECDSA_SHA256 = ec.ECDSA(SHA256())
+
+
+def _base64url(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")

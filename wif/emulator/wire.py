@@ -17,6 +17,7 @@ __all__ = [
     "Receive",
     "Scope",
     "Send",
+    "encode_json",
     "form_fields",
     "json_answer",
     "json_object",
@@ -28,8 +29,11 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import Any, NoReturn, Protocol
-from urllib.parse import parse_qsl
+from functools import lru_cache
+from typing import Any, Protocol
+from urllib.parse import unquote_plus
+
+import msgspec
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -158,13 +162,31 @@ def form_fields(text: str | bytes) -> dict[str, str]:
     """
     if isinstance(text, bytes):
         text = text.decode("utf-8")
-    pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
-    pairs.reverse()
-    return dict(pairs)
+    fields: dict[str, str] = {}
+    if not text:
+        return fields
+    pairs = text.split("&")
+    if len(pairs) > MAX_FIELDS:
+        raise ValueError("too many fields")
+    for pair in pairs:  # a third of the time of urllib.parse.parse_qsl, which every exchange would pay
+        name, _, value = pair.partition("=")
+        fields.setdefault(_plain(name), _plain(value))
+    return fields
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)
+def _plain(text: str) -> str:
+    if "%" in text or "+" in text:
+        return _unquoted(text) if len(text) <= _SHORT else unquote_plus(text, errors="strict")
+    return text
+
+
+_SHORT = 512
+"""Longer values are tokens, of which no two are alike."""
+
+
+@lru_cache(maxsize=1024)
+def _unquoted(text: str) -> str:
+    return unquote_plus(text, errors="strict")
 
 
 def json_object(body: bytes) -> dict[str, Any]:
@@ -174,9 +196,9 @@ def json_object(body: bytes) -> dict[str, Any]:
         ValueError: it is not one.
     """
     try:
-        value = json.loads(body, parse_constant=_no_constant)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise ValueError(str(error)) from None
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return value
@@ -189,6 +211,14 @@ def json_answer(
     return Answer(
         status=status,
         content_type="application/json; charset=utf-8",
-        body=json.dumps(document, indent=indent).encode("utf-8"),
+        body=encode_json(document) if indent is None else json.dumps(document, indent=indent).encode("ascii"),
         headers=headers,
     )
+
+
+def encode_json(document: Mapping[str, Any]) -> bytes:
+    """Compact JSON."""
+    try:
+        return msgspec.json.encode(document)
+    except UnicodeEncodeError:  # half a surrogate pair of some claim: only the escaped form can hold it
+        return json.dumps(document, separators=(",", ":")).encode("ascii")
