@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from wif.core.credentials import AccessToken, AwsCredentials
     from wif.core.freshness import Limits
     from wif.core.token import TokenSource
-    from wif.edges.sources import CallableSource, ProjectedFile
+    from wif.edges.sources import CallableSource, ProjectedFile, TokenRequestSource
     from wif.errors import (
         ConfigurationError,
         ProtocolError,
@@ -48,6 +48,7 @@ __all__ = [
     "Statistics",
     "SubjectChanged",
     "TokenError",
+    "TokenRequestSource",
     "TokenSource",
     "TransportError",
     "UnavailableError",
@@ -86,6 +87,7 @@ _HOMES = {
     "Limits": "wif.core.freshness",
     "ProjectedFile": "wif.edges.sources",
     "Statistics": "wif.exchange.exchanger",
+    "TokenRequestSource": "wif.edges.sources",
     "TokenSource": "wif.core.token",
     "from_env": "wif.exchange.environment",
     **dict.fromkeys(_ERRORS, "wif.errors"),

@@ -15,7 +15,7 @@ from wif.core.credentials import AccessToken
 from wif.core.freshness import LIMITS, Limits
 from wif.core.hosts import AllowedHosts
 from wif.edges.files import read_bounded
-from wif.edges.sources import ProjectedFile
+from wif.edges.sources import ExecutableSource, JsonFieldFile, ProjectedFile
 from wif.errors import ConfigurationError
 from wif.exchange.clocks import SYSTEM, Clocks
 from wif.exchange.exchanger import AttemptContext, Exchanger, RefreshHook, Sender, SourceLike
@@ -298,8 +298,18 @@ def _read_json(path: str) -> Mapping[str, Any]:
     return document
 
 
-def _source_of(account: gcp.ExternalAccount, _: Mapping[str, str]) -> SourceLike:
+def _source_of(account: gcp.ExternalAccount, environ: Mapping[str, str]) -> SourceLike:
     source = account.source
-    if isinstance(source, gcp.FileSource) and source.json_field is None:
-        return ProjectedFile(source.path)
-    raise ConfigurationError("only text files are read yet", code="credential-source-refused")
+    if isinstance(source, gcp.FileSource):
+        return (
+            ProjectedFile(source.path) if source.json_field is None else JsonFieldFile(source.path, source.json_field)
+        )
+    return ExecutableSource(
+        source.command,
+        audience=account.audience,
+        token_type=account.subject_token_type,
+        impersonated_email=account.service_account,
+        timeout_seconds=source.timeout_seconds,
+        output_file=source.output_file,
+        environ=environ,
+    )

@@ -541,6 +541,17 @@ class TestForeignFiles:
         assert caught.value.code == "host-not-allowed"
         assert sender.requests == []
 
+    def test_a_json_member_is_read(self, tmp_path: Path) -> None:
+        (tmp_path / "token.json").write_text(json.dumps({"id_token": subject_token()}))
+        source = {
+            "file": str(tmp_path / "token.json"),
+            "format": {"type": "json", "subject_token_field_name": "id_token"},
+        }
+        sender = Canned({"token": [google_token()], "generateAccessToken": [service_account_token()]})
+        path = self.file(tmp_path, credential_source=source)
+        wif.gcp.from_file(path, transport=sender, clocks=Time().clocks, environ={}).credentials()
+        assert form(sender.requests[0])["subject_token"] == subject_token()
+
     def test_a_host_that_the_caller_allows_may_be_asked(self, tmp_path: Path) -> None:
         sender = Canned({"token": [google_token()], "generateAccessToken": [service_account_token()]})
         path = self.file(tmp_path, token_url="https://sts.example.com/v1/token")
