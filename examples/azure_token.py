@@ -18,7 +18,7 @@ SCOPE = "https://management.azure.com/.default"
 async def twice(exchanger: wif.AzureExchanger) -> None:
     async with aio.credential(exchanger) as credential:
         first, second = await asyncio.gather(credential.get_token(SCOPE), credential.get_token(SCOPE))
-        assert first.token == second.token  # one cache for the whole process
+        print(f"one cache for the whole process: {first.token == second.token}")
 
 
 def main() -> None:

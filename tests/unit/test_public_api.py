@@ -13,7 +13,21 @@ import wif
 
 ROOT = Path(wif.__file__).parent
 PINNED = Path(__file__).parent / "public_api.txt"
-PUBLIC = ("wif", "wif.errors", "wif.core.credentials", "wif.core.freshness", "wif.core.token")
+PUBLIC = (
+    "wif",
+    "wif.errors",
+    "wif.core.credentials",
+    "wif.core.freshness",
+    "wif.core.token",
+    "wif.edges.sources",
+    "wif.edges.transport",
+    "wif.sdk",
+    "wif.sdk.aws",
+    "wif.sdk.azure",
+    "wif.sdk.azure.aio",
+    "wif.sdk.gcp",
+    "wif.emulator",
+)
 """What users import from; everything else may change at any time."""
 
 
@@ -31,8 +45,9 @@ def _source(name: str) -> Path:
 def _all(tree: ast.Module) -> list[str] | None:
     for node in tree.body:
         match node:
-            case ast.Assign(targets=[ast.Name(id="__all__")], value=value) | ast.AnnAssign(
-                target=ast.Name(id="__all__"), value=ast.expr() as value
+            case (
+                ast.Assign(targets=[ast.Name(id="__all__")], value=value)
+                | ast.AnnAssign(target=ast.Name(id="__all__"), value=ast.expr() as value)
             ):
                 names: list[str] = ast.literal_eval(value)
                 return names
@@ -60,6 +75,8 @@ def test_the_public_names_are_pinned() -> None:
 def test_every_pinned_name_is_there() -> None:
     for line in PINNED.read_text().splitlines():
         module, _, name = line.rpartition(".")
-        assert getattr(importlib.import_module(module), name) is not None
-
-
+        try:
+            assert getattr(importlib.import_module(module), name) is not None
+        except wif.ConfigurationError as error:
+            # aiobotocore pins another botocore, so it is not installed beside the others
+            assert (line, error.code) == ("wif.sdk.aiobotocore", "extra-missing")
