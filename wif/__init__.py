@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from wif.core.freshness import Limits
     from wif.core.token import TokenSource
     from wif.edges.sources import CallableSource, ProjectedFile, TokenRequestSource
+    from wif.edges.token_request import BoundObject
     from wif.errors import (
         ConfigurationError,
         ProtocolError,
@@ -35,6 +36,7 @@ __all__ = [
     "AwsCredentials",
     "AwsExchanger",
     "AzureExchanger",
+    "BoundObject",
     "CallableSource",
     "ChainedRole",
     "ConfigurationError",
@@ -79,6 +81,7 @@ _HOMES = {
     "AwsCredentials": "wif.core.credentials",
     "AwsExchanger": "wif.exchange.aws",
     "AzureExchanger": "wif.exchange.azure",
+    "BoundObject": "wif.edges.token_request",
     "CallableSource": "wif.edges.sources",
     "ChainedRole": "wif.clouds.aws",
     "Environment": "wif.exchange.environment",

@@ -366,7 +366,7 @@ class GcpSts:
         return json_answer(200, {"locations": ["us-central1", "us-east1"], "encodedLocations": "0xA30"}, _NO_STORE)
 
     async def _project(self, request: Incoming, now: float, project: str) -> Answer:
-        self._caller(request, now)
+        caller = self._caller(request, now)
         found = self._services.trust.gcp_project(project)
         if found is None:
             _refuse_api(403, "PERMISSION_DENIED", "The caller does not have permission", f"no project {project!r:.99}")
@@ -378,7 +378,8 @@ class GcpSts:
             "name": project_id,
             "createTime": "2026-01-01T00:00:00Z",
         }
-        return json_answer(200, document, _NO_STORE)
+        name = caller.email if isinstance(caller, ServiceAccount) else caller.uri
+        return json_answer(200, document, (*_NO_STORE, ("X-Wif-Local-STS-Caller", name)))
 
     async def _certs(self, request: Incoming, now: float) -> Answer:
         del request, now
