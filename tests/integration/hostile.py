@@ -194,8 +194,8 @@ class HostileServer:
             peer._stream.close()
             if self._farewell and isinstance(sock, ssl.SSLSocket):
                 sock.unwrap()
-        except OSError:
-            pass  # the client did not like the certificate, or left
+        except (OSError, ValueError):
+            pass  # the client did not like the certificate, or left, or the server has been stopped
         finally:
             with self._lock:
                 self._open.discard(sock)

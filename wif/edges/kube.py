@@ -109,6 +109,7 @@ class KubeClient:
             ConfigurationError: extra-missing, config-missing, config-invalid.
         """
         try:
+            import yaml  # noqa: PLC0415
             from kubernetes import client, config  # noqa: PLC0415  # half a second, and an extra
         except ImportError as error:
             raise ConfigurationError(
@@ -124,7 +125,15 @@ class KubeClient:
         try:
             # no-untyped-call: the package types a part of itself
             config.load_kube_config(named, context, configuration, persist_config=False)  # type: ignore[no-untyped-call]
-        except (config.ConfigException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (
+            config.ConfigException,
+            yaml.YAMLError,
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+        ) as error:
             reason = " ".join(str(error).split())[:300] if isinstance(error, config.ConfigException) else "unreadable"
             raise ConfigurationError(f"{origin} cannot be used: {reason}", code="config-invalid") from error
         return cls._from_configuration(configuration, client.ApiClient, origin)
@@ -215,7 +224,7 @@ class KubeClient:
         return self._send_once(method, path, body, operation)
 
     def _send_once(self, method: str, path: str, body: bytes, operation: str) -> Response:
-        headers = {"accept": "application/json"}
+        headers = {"accept": "application/json, */*"}  # the JWKS comes as application/jwk-set+json alone
         if body:
             headers["content-type"] = "application/json"
         authorization = self._authorization()
