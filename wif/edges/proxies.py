@@ -12,7 +12,6 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
-from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # documented, but not in typeshed
 
 from wif.errors import ConfigurationError
 
@@ -50,6 +49,9 @@ def proxy_for(host: str, port: int, environ: Mapping[str, str]) -> Proxy | None:
         return None
     excepted = settings.get("no_proxy", ("", ""))[1]
     if excepted:
+        # attr-defined: typeshed lacks it
+        from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # noqa: PLC0415
+
         literal = f"[{host}]" if ":" in host else host
         if proxy_bypass_environment(f"{literal}:{port}", {"no": excepted}):
             return None
