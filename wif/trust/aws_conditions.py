@@ -13,7 +13,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, NamedTuple
 
@@ -216,15 +216,18 @@ def _number(text: str) -> Decimal:
     return value
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def _date(text: str) -> datetime:
     """An ISO 8601 date, or seconds since 1970; without a zone it is UTC."""
     text = text.strip()
-    try:
-        if re.fullmatch(r"-?\d{1,12}", text):
-            return datetime.fromtimestamp(int(text), UTC)
-        value = datetime.fromisoformat(text)
-    except (OverflowError, OSError) as error:
-        raise ValueError(text) from error
+    if re.fullmatch(r"-?[0-9]{1,12}", text):
+        try:
+            return _EPOCH + timedelta(seconds=int(text))
+        except OverflowError as error:
+            raise ValueError(text) from error
+    value = datetime.fromisoformat(text)
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value
 
 
