@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["WorkloadIdentityFile", "environment", "environment_file", "terraform"]
+__all__ = ["WorkloadIdentityFile", "environment", "environment_file", "is_known_to_terraform", "terraform"]
 
 import re
 from dataclasses import dataclass
@@ -72,9 +72,9 @@ def terraform(identity: WorkloadIdentityFile) -> str:
 
     Terraform chooses its authority by ``environment``; for one that it has no name for, the public cloud's stays.
     """
-    host = urlsplit(str(identity.authority_host)).hostname or ""
+    host = urlsplit(str(identity.authority_host)).hostname
     values: dict[str, str | bool | None] = {
-        "environment": _TERRAFORM_ENVIRONMENTS.get(host),
+        "environment": _TERRAFORM_ENVIRONMENTS.get(host or ""),
         "subscription_id": identity.subscription_id,
         "tenant_id": identity.tenant_id,
         "client_id": identity.client_id,
@@ -83,3 +83,8 @@ def terraform(identity: WorkloadIdentityFile) -> str:
         "oidc_token_file_path": identity.token_file,
     }
     return hcl_block('provider "azurerm"', ["features {}", values])
+
+
+def is_known_to_terraform(identity: WorkloadIdentityFile) -> bool:
+    """Whether Terraform has an environment with this authority."""
+    return urlsplit(str(identity.authority_host)).hostname in _TERRAFORM_ENVIRONMENTS

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from wif.clouds.azure_config import WorkloadIdentityFile, environment, environment_file, terraform
+from wif.clouds.azure_config import (
+    WorkloadIdentityFile,
+    environment,
+    environment_file,
+    is_known_to_terraform,
+    terraform,
+)
 from wif.errors import ConfigurationError
 
 TENANT = "11111111-1111-1111-1111-111111111111"
@@ -71,3 +77,9 @@ def test_the_terraform_block() -> None:
         "}\n"
     )
     assert "environment" not in terraform(identity())
+
+
+def test_terraform_does_not_know_every_authority() -> None:
+    assert is_known_to_terraform(identity())
+    assert not is_known_to_terraform(identity(authority_host="login.example.com"))
+    assert "environment" not in terraform(identity(authority_host="login.example.com"))

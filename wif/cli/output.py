@@ -1,0 +1,40 @@
+"""What goes to stdout and stderr: JSON, names and values, warnings."""
+
+from __future__ import annotations
+
+__all__ = ["print_json", "print_rows", "warn"]
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One object."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def print_rows(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Names and values: a table on a terminal, plain lines elsewhere."""
+    if not sys.stdout.isatty():
+        for name, value in rows:
+            click.echo(f"{name}: {value}")
+        return
+    from rich.console import Console  # noqa: PLC0415  # only when something is drawn
+    from rich.table import Table  # noqa: PLC0415  # only when something is drawn
+    from rich.text import Text  # noqa: PLC0415  # only when something is drawn
+
+    table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(Text(name), Text(value))  # as text: a claim may hold what looks like rich's markup
+    Console().print(table)
+
+
+def warn(message: str) -> None:
+    """One line on stderr."""
+    click.echo(f"warning: {message}", err=True)
