@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import wif
 from tests.benchmarks.rows import Row
+from wif.emulator.pod import POD_IDENTITY
 
 
 def measure() -> Iterator[Row]:
@@ -47,11 +48,10 @@ def measure() -> Iterator[Row]:
     env.azure.credentials(scope="https://management.azure.com/.default")
     for name, made in (("aws", env.aws), ("gcp", env.gcp), ("azure", env.azure)):
         yield _count(f"HTTP requests to the first credential, {name}", made.statistics.requests, 1)
-    account = "cart@wif-demo.iam.gserviceaccount.com"
     url = env.gcp._token_url.removesuffix("/v1/token")
     with wif.gcp(
         env.gcp.provider.audience,
-        account,
+        POD_IDENTITY.google_service_account,
         source=env.gcp.source,
         token_url=f"{url}/v1/token",
         impersonation_url=url,

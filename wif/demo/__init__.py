@@ -20,11 +20,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
+from wif.core.token import read_token
 from wif.demo.clusters import DemoCluster, LocalDemoCluster, RemoteDemoCluster, ServerDemoCluster
-from wif.demo.documents import AWS_REGION, IDENTITIES, configuration, trust_documents
+from wif.demo.documents import configuration
 from wif.edges.transport import Transport
 from wif.emulator import Emulator, TrustStore
 from wif.emulator.authority import Authority
+from wif.emulator.pod import PodIdentity, trust_documents
 from wif.errors import ConfigurationError, RefusedError, WifError
 from wif.exchange.aws import AwsExchanger
 from wif.exchange.azure import AzureExchanger
@@ -125,12 +127,13 @@ class _Stage:
         narrator.fact(f"issuer {self.cluster.issuer}")
 
         trusted, stranger = self.cluster.subjects
+        self.identity = PodIdentity(namespace=trusted[0], service_account=trusted[1], role_name="wif-demo")
         self.tokens = {cloud: self._project(cloud, trusted) for cloud in CLOUDS}
         self.strangers = {cloud: self._project(cloud, stranger) for cloud in CLOUDS}
         narrator.fact(f"tokens of system:serviceaccount:{trusted[0]}:{trusted[1]}, one for each cloud's audience")
 
         narrator.step("the token services of three clouds, with real trust documents")
-        trust = trust_documents(self.cluster.issuer, *trusted)
+        trust = trust_documents(self.cluster.issuer, self.identity)
         self.emulator = stack.enter_context(
             Emulator(
                 trust=TrustStore.from_mapping(trust),
@@ -140,7 +143,7 @@ class _Stage:
             )
         )
         narrator.fact(f"listening on {self.emulator.url}; its proxy leads the clouds' real host names there")
-        files, self.variables = configuration(os.fspath(folder / "config"), self.tokens)
+        files, self.variables = configuration(self.identity, os.fspath(folder / "config"), self.tokens)
         self.config = folder / "config"
         for name, text in files.items():
             path = self.config / name
@@ -149,7 +152,7 @@ class _Stage:
         self._environment = dict(self.emulator.environment())
 
     def _project(self, cloud: str, subject: tuple[str, str]) -> str:
-        token = self.cluster.token(*subject, IDENTITIES.audiences[cloud])
+        token = self.cluster.token(*subject, self.identity.audiences[cloud])
         path = self.folder / "tokens" / cloud / subject[0] / "token"
         path.parent.mkdir(parents=True)
         path.touch(mode=0o600)
@@ -196,50 +199,45 @@ class _Stage:
             lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
             return {"ok": False, "detail": lines[-1]}
         confirmed = json.loads(done.stdout)["identity"]
-        return {"ok": _is_ours(cloud, confirmed), "detail": confirmed}
+        return {"ok": _is_ours(self.identity, cloud, confirmed), "detail": confirmed}
 
     def _exchange(self, cloud: str, token: str) -> str:
-        return _EXCHANGES[cloud](token, self._environment)
+        return _EXCHANGES[cloud](self.identity, token, Transport(cloud, environ=self._environment))
 
 
-def _aws(token: str, environ: Mapping[str, str]) -> str:
-    transport = Transport("aws", environ=environ)
+def _aws(identity: PodIdentity, token: str, transport: Transport) -> str:
     with AwsExchanger(
-        IDENTITIES.role_arn, source=token, region=AWS_REGION, transport=transport, environ={}
+        identity.role_arn, source=token, region=identity.region, transport=transport, environ={}
     ) as exchanger:
         return exchanger.caller_identity().arn
 
 
-def _gcp(token: str, environ: Mapping[str, str]) -> str:
-    transport = Transport("gcp", environ=environ)
-    with GcpExchanger(IDENTITIES.provider, source=token, transport=transport, environ={}) as principal:
-        confirmed = principal.introspection().username
+def _gcp(identity: PodIdentity, token: str, transport: Transport) -> str:
     with GcpExchanger(
-        IDENTITIES.provider, IDENTITIES.service_account, source=token, transport=transport, environ={}
-    ) as account:
-        account.credentials()
-        return f"{IDENTITIES.service_account}, as {confirmed}"
+        identity.provider, identity.google_service_account, source=token, transport=transport, environ={}
+    ) as exchanger:
+        exchanger.credentials()  # its answer is the proof: Google confirms a service account in no other way
+        return f"{identity.google_service_account}, through {exchanger.introspection().username}"
 
 
-def _azure(token: str, environ: Mapping[str, str]) -> str:
-    transport = Transport("azure", environ=environ)
+def _azure(identity: PodIdentity, token: str, transport: Transport) -> str:
     with AzureExchanger(
-        IDENTITIES.tenant_id, IDENTITIES.client_id, source=token, transport=transport, environ={}
+        identity.tenant_id, identity.client_id, source=token, transport=transport, environ={}
     ) as exchanger:
         issued = exchanger.credentials(scope=SCOPE)
-    return f"{IDENTITIES.client_id}, token until {issued.expires_at:%H:%M:%S} UTC"
+    claims = read_token(issued.token, origin="the access token", now=issued.expires_at.timestamp()).unverified_claims
+    return f"{claims['appid']} of the tenant {claims['tid']}"
 
 
-_EXCHANGES: Mapping[str, Callable[[str, Mapping[str, str]], str]] = {"aws": _aws, "gcp": _gcp, "azure": _azure}
+_EXCHANGES: Mapping[str, Callable[[PodIdentity, str, Transport], str]] = {"aws": _aws, "gcp": _gcp, "azure": _azure}
 
 
-def _is_ours(cloud: str, confirmed: str) -> bool:
+def _is_ours(identity: PodIdentity, cloud: str, confirmed: str) -> bool:
     """Whether the confirmed identity is the one that the demo's trust is for."""
-    role = IDENTITIES.role_arn.rpartition("/")[2]
     return {
-        "aws": f":assumed-role/{role}/" in confirmed,
-        "gcp": confirmed == IDENTITIES.service_account,
-        "azure": confirmed == IDENTITIES.client_id,
+        "aws": f":assumed-role/{identity.role_name}/" in confirmed,
+        "gcp": confirmed == identity.google_service_account,
+        "azure": confirmed == identity.client_id,
     }[cloud]
 
 

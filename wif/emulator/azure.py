@@ -82,7 +82,7 @@ _TEXTS: Mapping[int, tuple[int, str, str]] = {
     700024: (
         401,
         "invalid_client",
-        "Client assertion is not within its valid time range. Current time: {now}, assertion valid from {valid_from}, "
+        "Client assertion is not within its valid time range. Current time: {current}, assertion valid from {valid_from}, "
         "expiry time of assertion {expires}. Review the documentation at "
         "https://learn.microsoft.com/entra/identity-platform/certificate-credentials .",
     ),
@@ -655,7 +655,7 @@ def _check_times(claims: Mapping[str, Any], now: float, refuse: Callable[..., No
         refuse(
             700024,
             "the token is outside its time",
-            now=_precise(now),
+            current=_precise(now),
             valid_from=_precise(start or 0.0),
             expires=_precise(expires),
         )
