@@ -143,11 +143,11 @@ def test_a_pooled_connection_that_the_server_closed_does_not_fail_the_next_reque
 def test_a_connection_that_rested_too_long_is_not_used_again() -> None:
     with HostileServer(answering()) as server:
         environ = {"REQUESTS_CA_BUNDLE": str(server.ca_file)}
-        transport = Transport("gcp", environ=environ, idle_seconds=0.05)
+        transport = Transport("gcp", environ=environ, idle_seconds=1.0)
         send(server, transport=transport)
         send(server, transport=transport)
         assert server.connections == 1
-        time.sleep(0.1)
+        time.sleep(1.2)
         send(server, transport=transport)
         transport.close()
     assert server.connections == 2
@@ -297,6 +297,24 @@ def test_abort_from_another_thread_is_a_timeout_at_once(behaviour: Callable[[Pee
         failure(server, code="timeout", transport=transport, seconds=30, url=f"https://localhost:{server.port}/")
         assert time.monotonic() - started < 1.5
         timer.join()
+
+
+def test_abort_reaches_a_connection_that_is_used_again() -> None:
+    def once_then_silent(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(OK)
+        silent(peer)
+
+    with HostileServer(once_then_silent) as server:
+        transport = Transport("gcp", environ={"REQUESTS_CA_BUNDLE": str(server.ca_file)})
+        send(server, transport=transport)
+        timer = threading.Timer(0.3, transport.abort)
+        timer.start()
+        started = time.monotonic()
+        failure(server, code="timeout", transport=transport, seconds=30)
+        assert time.monotonic() - started < 1.5
+        timer.join()
+    assert server.connections == 1
 
 
 def test_abort_of_one_thread_leaves_the_others_alone() -> None:
