@@ -33,7 +33,8 @@ async def _presigned(session: aiobotocore.session.AioSession, times: int = 1) ->
     config = botocore.config.Config(signature_version="v4")
     async with session.create_client("s3", config=config) as client:
         made = [client.generate_presigned_url("get_object", Params={"Bucket": "b", "Key": "k"}) for _ in range(times)]
-        return await asyncio.gather(*made)
+        urls: list[str] = await asyncio.gather(*made)
+        return urls
 
 
 def test_a_client_signs_with_the_exchangers_keys() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import pkgutil
 from pathlib import Path
 
@@ -75,8 +76,7 @@ def test_the_public_names_are_pinned() -> None:
 def test_every_pinned_name_is_there() -> None:
     for line in PINNED.read_text().splitlines():
         module, _, name = line.rpartition(".")
-        try:
+        if line == "wif.sdk.aiobotocore":  # it pins another botocore, so it is not installed beside the others
+            assert importlib.util.find_spec(line)
+        else:
             assert getattr(importlib.import_module(module), name) is not None
-        except wif.ConfigurationError as error:
-            # aiobotocore pins another botocore, so it is not installed beside the others
-            assert (line, error.code) == ("wif.sdk.aiobotocore", "extra-missing")
