@@ -276,8 +276,7 @@ PATHS = (
     "/common/discovery/instance",
     "/subscriptions",
 )
-NAMES = (
-)
+NAMES = [
     "Action",
     "Version",
     "RoleArn",
