@@ -34,4 +34,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
     from wif.cli.root import run  # noqa: PLC0415  # click takes a third of the time to a credential
 
-    return run(given)
+    return run(given, owns_process=arguments is None)

@@ -26,7 +26,7 @@ from wif.errors import ConfigurationError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_PROVIDER = "projects/123456789012/locations/global/workloadIdentityPools/clusters/providers/local"
+_PROVIDER = "projects/123456789012/locations/global/workloadIdentityPools/pool/providers/cluster"
 _ONLY = frozenset(
     {
         "role_arn",

@@ -101,7 +101,7 @@ def _aws(
     "gcp",
     cls=Command,
     example="wif exchange gcp --provider "
-    "projects/123456789012/locations/global/workloadIdentityPools/clusters/providers/local --file token",
+    "projects/123456789012/locations/global/workloadIdentityPools/pool/providers/cluster --file token",
 )
 @identity_options("gcp")
 @_output("json", "env", "header")

@@ -17,8 +17,12 @@ def print_json(value: Mapping[str, Any]) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def print_rows(title: str, rows: Sequence[tuple[str, str]]) -> None:
-    """Names and values: a table on a terminal, plain lines elsewhere."""
+def print_rows(title: str, rows: Sequence[tuple[str, str]], styles: Mapping[str, str] | None = None) -> None:
+    """Names and values: a table on a terminal, plain lines elsewhere.
+
+    Args:
+        styles: colours of values by their first letter; rich leaves them out where ``NO_COLOR`` is set.
+    """
     if not sys.stdout.isatty():
         for name, value in rows:
             click.echo(f"{name}: {value}")
@@ -30,8 +34,8 @@ def print_rows(title: str, rows: Sequence[tuple[str, str]]) -> None:
     table = Table(title=title, show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for name, value in rows:
-        table.add_row(Text(name), Text(value))  # as text: a claim may hold what looks like rich's markup
+    for name, value in rows:  # as Text: a claim may hold what looks like rich's markup
+        table.add_row(Text(name), Text(value, style=(styles or {}).get(value[:1], "")))
     Console().print(table)
 
 

@@ -60,9 +60,15 @@ cli = LazyGroup(
 """The root command."""
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run the command line; the exit status."""
-    sys.excepthook = surprise
+def run(arguments: Sequence[str], *, owns_process: bool = False) -> int:
+    """Run the command line; the exit status.
+
+    Args:
+        arguments: without the program's name.
+        owns_process: True also says in two lines what nobody expected, which is else the caller's business.
+    """
+    if owns_process:
+        sys.excepthook = surprise
     try:
         status = cli.main(args=list(arguments), prog_name="wif", standalone_mode=False, obj=list(arguments))
         sys.stdout.flush()

@@ -30,6 +30,7 @@ _FILE_VARIABLES = ("WIF_TOKEN_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AZURE_FEDER
 _JWT_TYPE = "urn:ietf:params:oauth:token-type:jwt"
 _TYPES = (_JWT_TYPE, "urn:ietf:params:oauth:token-type:id_token")
 _MARKS = {"refused": "✗", "unusual": "!", "good": "✓"}
+_STYLES = {"✗": "red", "!": "yellow", "✓": "green"}
 
 
 @token_command.command("inspect", cls=Command, example="wif token inspect token")
@@ -61,7 +62,7 @@ def _inspect(context: click.Context, /, file: str | None) -> None:
         return
     print_rows(f"The token of {token.origin}, not verified", _rows(token, now))
     for cloud, findings in found.items():
-        print_rows(cloud, [(cloud, f"{_MARKS[one.severity]} {one.clause}: {one.text}") for one in findings])
+        print_rows(cloud, [(cloud, f"{_MARKS[one.severity]} {one.clause}: {one.text}") for one in findings], _STYLES)
 
 
 @token_command.command(

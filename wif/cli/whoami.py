@@ -69,7 +69,7 @@ def _aws(context: click.Context, /, **_: object) -> None:
     "gcp",
     cls=Command,
     example="wif whoami gcp --provider "
-    "projects/123456789012/locations/global/workloadIdentityPools/clusters/providers/local --file token",
+    "projects/123456789012/locations/global/workloadIdentityPools/pool/providers/cluster --file token",
 )
 @identity_options("gcp")
 @click.pass_context

@@ -51,7 +51,7 @@ def is_warm(entry: Mapping[str, Any], key: str, now: float) -> bool:
 
     A clock that went back says nothing about what is left, so an entry from the future is not served.
     """
-    times = [entry.get(name) for name in ("written_at", "expires_at", "lifetime_seconds")]
+    times: list[Any] = [entry.get(name) for name in ("written_at", "expires_at", "lifetime_seconds")]
     if entry.get("format") != _FORMAT or entry.get("key") != key or not isinstance(entry.get("answer"), dict):
         return False
     if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in times):
