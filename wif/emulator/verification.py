@@ -99,9 +99,11 @@ class IssuerKeys:
     """The keys of all issuers that the trust documents name.
 
     Args:
+        max_age_seconds: how long documents are used without a look at the source.
+        fetch_seconds: total time for both documents.
         sources: where the documents of an issuer are taken from instead of the issuer itself: a directory that
             holds ``.well-known/openid-configuration`` and the key set, or the URL of another server.
-        ca_file: further CA certificates for the issuers' servers, PEM.
+        ca_files: further CA certificates for the issuers' servers, PEM.
         steady: the clock of the cache, seconds.
     """
 
@@ -111,11 +113,13 @@ class IssuerKeys:
         sources: Mapping[str, str] | None = None,
         ca_files: Sequence[Path] = (),
         max_age_seconds: float = MAX_AGE_SECONDS,
+        fetch_seconds: float = FETCH_SECONDS,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sources = dict(sources or {})
         self._ca_files = tuple(ca_files)
         self._max_age = max_age_seconds
+        self._fetch_seconds = fetch_seconds
         self._steady = steady
         self._cache: dict[_Place, _Documents] = {}
         self._context: ssl.SSLContext | None = None
@@ -175,6 +179,7 @@ class IssuerKeys:
                 return documents.keys
             attempts.append(now)
             documents.pending = asyncio.ensure_future(self._fetch(place, documents))
+            documents.pending.add_done_callback(_looked_at)
         return await asyncio.shield(documents.pending)
 
     async def _fetch(self, place: _Place, documents: _Documents) -> KeySet:
@@ -191,7 +196,7 @@ class IssuerKeys:
             documents.pending = None
 
     async def _load(self, issuer: str, document_url: str | None) -> tuple[KeySet, bytes | None]:
-        deadline = time.monotonic() + FETCH_SECONDS
+        deadline = time.monotonic() + self._fetch_seconds
         source = self._sources.get(issuer, issuer)
         url = discovery_url(source)
         if document_url is not None:
@@ -237,7 +242,7 @@ class IssuerKeys:
         try:
             return await asyncio.wait_for(result, max(0.0, deadline - time.monotonic()))
         except TimeoutError:
-            raise VerificationFailed("slow", f"{url} did not answer within {FETCH_SECONDS:.0f} s") from None
+            raise VerificationFailed("slow", f"{url} did not answer within {self._fetch_seconds:g} s") from None
         finally:
             fetch.abort()
 
@@ -248,6 +253,12 @@ class IssuerKeys:
                 context.load_verify_locations(cafile=path)
             self._context = context
         return self._context
+
+
+def _looked_at(future: asyncio.Future[KeySet]) -> None:
+    """Every waiter may have gone: its failure is kept for the next one all the same."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _settle(future: asyncio.Future[_Document], value: _Document | VerificationFailed) -> None:
