@@ -107,7 +107,7 @@ def contracts(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Unit tests without a network, on every Python found; on the oldest the pure half is covered to the last branch."""
+    """Unit tests without a network, on every Python found; on the oldest every branch of the pure half is covered."""
     _install(session, "test")
     if session.python != PYTHONS[0]:  # measuring costs a third of the time, and branches do not differ by version
         _pytest(session, "tests/unit", "-n", "2")
