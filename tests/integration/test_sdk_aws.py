@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import botocore.session
 import pytest
@@ -13,8 +14,7 @@ from botocore.exceptions import CredentialRetrievalError
 
 import wif
 from tests.integration.children import run
-from tests.pod import AUDIENCES, ROLE, Pod, running_pod
-from wif.clouds.aws_config import WebIdentityProfile, profile_text, web_identity_settings
+from tests.integration.led_pod import AUDIENCES, ROLE, LedPod, led_pod
 from wif.edges.transport import Transport
 from wif.emulator.faults import Injection
 
@@ -37,29 +37,25 @@ print(json.dumps({"arn": min(arns), "arns": len(arns), "endpoint": client.meta.e
 
 
 @pytest.fixture(scope="module")
-def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
-    with running_pod(tmp_path_factory.mktemp("pod")) as pod:
+def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedPod]:
+    with led_pod(tmp_path_factory.mktemp("led")) as pod:
         yield pod
 
 
 @pytest.fixture
-def inside(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> Pod:
+def inside(pod: LedPod, monkeypatch: pytest.MonkeyPatch) -> LedPod:
     """The pod's environment for boto3 in this process."""
-    for name, value in pod.environment.items():
-        if name != "PATH":
-            monkeypatch.setenv(name, value)
+    pod.enter(monkeypatch)
     return pod
 
 
 @pytest.fixture
-def exchanges(pod: Pod) -> Iterator[Injection]:
-    """Counts the exchanges, and makes each last a while, so that those who come together do meet."""
-    operation = "AssumeRoleWithWebIdentity"
-    with pod.emulator.faults.inject(cloud="aws", operation=operation, delay_seconds=0.1) as injection:
+def exchanges(pod: LedPod) -> Iterator[Injection]:
+    with pod.slow("aws", "AssumeRoleWithWebIdentity") as injection:
         yield injection
 
 
-def _exchanger(pod: Pod, **settings: object) -> wif.AwsExchanger:
+def _exchanger(pod: LedPod, **settings: object) -> wif.AwsExchanger:
     transport = Transport("aws", environ=pod.environment)
     arguments = {"source": pod.tokens / "aws", "region": "eu-central-1", "transport": transport, "environ": {}}
     return wif.aws(ROLE, **(arguments | settings))  # type: ignore[arg-type]  # a dict of settings
@@ -68,14 +64,12 @@ def _exchanger(pod: Pod, **settings: object) -> wif.AwsExchanger:
 # -- boto3 by itself -----------------------------------------------------------------------------------------------
 
 
-def test_boto3_from_the_environment(pod: Pod) -> None:
+def test_boto3_from_the_environment(pod: LedPod) -> None:
     assert run(pod.environment, WHO)["arn"].startswith(ARN)
 
 
-def test_boto3_from_a_config_file(pod: Pod, tmp_path: Path) -> None:
-    profile = WebIdentityProfile(role_arn=ROLE, token_file=str(pod.tokens / "aws"), region="eu-west-1")
-    file = tmp_path / "config"
-    file.write_text(profile_text("shop", web_identity_settings(profile)))
+@pytest.mark.parametrize("file", ["config", "config-process"])
+def test_boto3_from_a_config_file(pod: LedPod, tmp_path: Path, file: str) -> None:
     answer = run(
         pod.environment,
         WHO,
@@ -83,8 +77,8 @@ def test_boto3_from_a_config_file(pod: Pod, tmp_path: Path) -> None:
         AWS_WEB_IDENTITY_TOKEN_FILE=None,
         AWS_REGION=None,
         AWS_DEFAULT_REGION=None,
-        AWS_CONFIG_FILE=str(file),
-        AWS_PROFILE="shop",
+        AWS_CONFIG_FILE=str(pod.configure(tmp_path / "wif") / "aws" / file),
+        AWS_PROFILE="wif",
     )
     assert answer["arn"].startswith(ARN)
     assert answer["endpoint"] == "https://sts.eu-west-1.amazonaws.com"
@@ -93,24 +87,24 @@ def test_boto3_from_a_config_file(pod: Pod, tmp_path: Path) -> None:
 # -- boto3 with an exchanger ---------------------------------------------------------------------------------------
 
 
-def test_wif_from_the_environment(pod: Pod, exchanges: Injection) -> None:
+def test_wif_from_the_environment(pod: LedPod, exchanges: Injection) -> None:
     answer = run(pod.environment, WHO_BY_WIF % "exchanger")
-    assert answer["arn"].startswith(f"{ARN}shop.app-0")
+    assert answer["arn"].startswith(f"{ARN}default.app-0")
     assert (answer["arns"], answer["exchanges"], exchanges.taken) == (1, 1, 1)
 
 
-def test_wif_finds_the_environment_by_itself(pod: Pod, exchanges: Injection) -> None:
+def test_wif_finds_the_environment_by_itself(pod: LedPod, exchanges: Injection) -> None:
     assert run(pod.environment, WHO_BY_WIF % "")["arn"].startswith(ARN)
     assert exchanges.taken == 1
 
 
-def test_the_region_is_passed_on_where_boto3_knows_none(pod: Pod) -> None:
+def test_the_region_is_passed_on_where_boto3_knows_none(pod: LedPod) -> None:
     changes = {"AWS_DEFAULT_REGION": None, "AWS_REGION": "eu-west-1"}
     assert run(pod.environment, WHO_BY_WIF % "", **changes)["endpoint"] == "https://sts.eu-west-1.amazonaws.com"
     assert run(pod.environment, WHO, **changes)["endpoint"] == "https://sts.amazonaws.com", "boto3 by itself"
 
 
-def test_threads_share_one_exchange(inside: Pod, exchanges: Injection) -> None:
+def test_threads_share_one_exchange(inside: LedPod, exchanges: Injection) -> None:
     with _exchanger(inside) as exchanger:
         client = wif.sdk.aws.session(exchanger).client("sts")
         gate = threading.Barrier(64)
@@ -126,7 +120,7 @@ def test_threads_share_one_exchange(inside: Pod, exchanges: Injection) -> None:
         assert exchanger.statistics.exchanges == exchanges.taken == 1
 
 
-def test_a_session_of_900_seconds_makes_one_exchange_for_a_thousand_calls(inside: Pod, exchanges: Injection) -> None:
+def test_a_session_of_900_seconds_makes_one_exchange_for_a_thousand_calls(inside: LedPod, exchanges: Injection) -> None:
     with _exchanger(inside, duration_seconds=900) as exchanger:
         client = wif.sdk.aws.session(exchanger).client("sts")
         for _ in range(100):
@@ -138,16 +132,16 @@ def test_a_session_of_900_seconds_makes_one_exchange_for_a_thousand_calls(inside
         assert exchanges.taken == 1
 
 
-def test_an_existing_botocore_session(inside: Pod) -> None:
+def test_an_existing_botocore_session(inside: LedPod) -> None:
     existing = botocore.session.Session()
     with _exchanger(inside) as exchanger:
         wif.sdk.aws.session(exchanger, botocore_session=existing)
-        client = existing.create_client("sts", region_name="eu-central-1")
-        assert client.get_caller_identity()["Arn"].startswith(f"{ARN}shop.app-0")
+        client: Any = existing.create_client("sts", region_name="eu-central-1")
+        assert client.get_caller_identity()["Arn"].startswith(f"{ARN}default.app-0")
         client.close()
 
 
-def test_rejected_keys_are_dropped_by_the_caller(inside: Pod, exchanges: Injection) -> None:
+def test_rejected_keys_are_dropped_by_the_caller(inside: LedPod, exchanges: Injection) -> None:
     with _exchanger(inside) as exchanger:
         credentials = wif.sdk.aws.credentials(exchanger)
         first = credentials.access_key
@@ -156,7 +150,7 @@ def test_rejected_keys_are_dropped_by_the_caller(inside: Pod, exchanges: Injecti
         assert exchanges.taken == 2
 
 
-def test_a_refusal_says_why(inside: Pod, exchanges: Injection, tmp_path: Path) -> None:
+def test_a_refusal_says_why(inside: LedPod, exchanges: Injection, tmp_path: Path) -> None:
     wrong = tmp_path / "token"
     wrong.write_text((inside.tokens / "gcp").read_text())
     with _exchanger(inside, source=wrong) as exchanger:

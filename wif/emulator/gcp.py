@@ -12,6 +12,7 @@ __all__ = ["GcpSts", "api_error_document", "error_document"]
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from itertools import count
 from time import gmtime, strftime
 from typing import Any, NoReturn
 
@@ -115,6 +116,7 @@ class GcpSts:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._serial = count(1)
         self._routes: Sequence[tuple[re.Pattern[str], str, str, str, Callable[..., Awaitable[Answer]]]] = (
             # path, method, service (first label of the host), operation, handler
             (re.compile(r"/v1(?:beta)?/token"), "POST", "sts", "token", self._token),
@@ -414,7 +416,8 @@ class GcpSts:
         return account
 
     def _sealed(self, content: Mapping[str, Any]) -> str:
-        return TOKEN_PREFIX + self._services.seal.seal("gcp", content)
+        # the serial number: two tokens of one second must differ, or nobody can tell a new one from a rejected one
+        return TOKEN_PREFIX + self._services.seal.seal("gcp", {**content, "n": next(self._serial)})
 
     def _opened(self, token: str, now: float) -> Mapping[str, Any] | None:
         """What a token of this local STS says, while it is good."""
