@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import jwt
 import pytest
 import urllib3
@@ -112,13 +115,22 @@ def _client(pod: LedPod, service: BearerService, exchanger: wif.AzureExchanger) 
     )
 
 
-def _aio_client(pod: LedPod, service: BearerService, exchanger: wif.AzureExchanger) -> AsyncPipelineClient[Any, Any]:
-    credential = wif.sdk.azure.aio.credential(exchanger)
-    return AsyncPipelineClient(
-        service.url,
-        transport=AioHttpTransport(connection_verify=str(pod.emulator.ca_file), use_env_settings=False),
-        policies=[AsyncRetryPolicy(), AsyncBearerTokenCredentialPolicy(credential, SCOPE)],
-    )
+@asynccontextmanager
+async def _aio_client(
+    pod: LedPod, service: BearerService, exchanger: wif.AzureExchanger
+) -> AsyncIterator[AsyncPipelineClient[Any, Any]]:
+    # a connection_verify= would make a TLS context, and so a connection, for each request
+    context = ssl.create_default_context(cafile=str(pod.emulator.ca_file))
+    async with (
+        wif.sdk.azure.aio.credential(exchanger) as credential,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session,
+        AsyncPipelineClient[Any, Any](
+            service.url,
+            transport=AioHttpTransport(session=session, session_owner=False, use_env_settings=False),
+            policies=[AsyncRetryPolicy(), AsyncBearerTokenCredentialPolicy(credential, SCOPE)],
+        ) as client,
+    ):
+        yield client
 
 
 def _verified(pod: LedPod, token: str) -> Mapping[str, Any]:
