@@ -185,6 +185,8 @@ def _install_empty(session: nox.Session, wheel: Path, extras: str) -> None:
     session.log(f"wif[{extras}] installed in {time.monotonic() - began:.0f} s")
     session.run(str(python), "-I", "tests/installed.py", external=True)
     session.run(str(python), "-m", "pip", "check", external=True, silent=True)
+    if extras == "all":
+        session.run(str(python.with_name("wif")), "demo", "--json", external=True)
 
 
 if MISSING:
