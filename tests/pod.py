@@ -18,6 +18,8 @@ IDENTITY = PodIdentity(
     project_id="shop-project",
     provider="projects/123456789012/locations/global/workloadIdentityPools/pool/providers/cluster",
 )
+ROLE, PROVIDER, ACCOUNT = IDENTITY.role_arn, IDENTITY.provider, IDENTITY.google_service_account
+TENANT, CLIENT = IDENTITY.tenant_id, IDENTITY.client_id
 ANY = IDENTITY.audiences["azure"]
 """The audience of ``WIF_TOKEN_FILE``, which all three trust: Entra takes one only."""
 
@@ -30,6 +32,7 @@ class Pod:
     """The projected volume: ``aws``, ``gcp``, ``azure``, ``any``."""
     environment: Mapping[str, str]
     """Everything that a program needs; nothing is inherited but the interpreter's directory."""
+    emulator: Emulator
 
 
 def trust(issuer: str) -> dict[str, Any]:
@@ -52,4 +55,5 @@ def running_pod(folder: Path) -> Iterator[Pod]:
             tokens = pod.tokens["aws"].parent
             (tokens / "any").write_text(cluster.mint(IDENTITY.namespace, IDENTITY.service_account, ANY))
             path = os.pathsep.join([str(Path(sys.executable).parent), os.defpath])
-            yield Pod(tokens=tokens, environment={**pod.environment, "PATH": path, "PYTHONWARNINGS": "error"})
+            environment = {**pod.environment, "PATH": path, "PYTHONWARNINGS": "error"}
+            yield Pod(tokens=tokens, environment=environment, emulator=emulator)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pod import IDENTITY, Pod, running_pod, trust
+from tests.pod import ROLE, Pod, running_pod, trust
 from wif.emulator import Emulator, TrustStore
 from wif.emulator.apiserver import ApiServer, missing_assets
 
@@ -88,7 +88,7 @@ def test_controller_token_request(tmp_path: Path) -> None:
                 **emulator.environment(),
             }
             program = str(EXAMPLES / "controller_token_request.py")
-            result = _run(environment, program, IDENTITY.role_arn, "shop/app", "other/app")
+            result = _run(environment, program, ROLE, "shop/app", "other/app")
     assert result.returncode == 1, result.stderr
     trusted, stranger = result.stdout.splitlines()
     assert trusted.startswith("shop/app: arn:aws:sts::111122223333:assumed-role/app/")
