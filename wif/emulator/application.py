@@ -157,9 +157,9 @@ async def _cut(cut: Callable[[bytes], None] | None, receive: Receive, first: byt
 
 
 def _partial_head(answer: Answer) -> bytes:
-    return (
-        f"HTTP/1.1 {answer.status} \r\n{MARK_HEADER}: 1\r\ncontent-type: {answer.content_type}\r\ncontent-le".encode()
-    )
+    # the length stands before the cut: some clients take headers that end early for whole ones
+    length = max(1, len(answer.body))
+    return f"HTTP/1.1 {answer.status} \r\n{MARK_HEADER}: 1\r\ncontent-length: {length}\r\ncontent-ty".encode()
 
 
 def _plain(status: int, text: str) -> Answer:

@@ -56,6 +56,7 @@ class Emulator:
         issuer_ca_files: CA certificates of the issuers' servers, besides the system's and the authority's own.
         allow_local_issuers: False refuses private issuers and plain http, as the real clouds do.
         documents_max_age_seconds: how long issuers' documents are cached.
+        documents_fetch_seconds: total time to fetch both documents of an issuer.
         clock: unix seconds, for tests of expiry; also moves the Date header.
         on_note: called with each :class:`~wif.emulator.notes.Note`, in the server's thread.
     """
@@ -72,6 +73,7 @@ class Emulator:
         issuer_ca_files: Sequence[Path | str] = (),
         allow_local_issuers: bool = True,
         documents_max_age_seconds: float = 300.0,
+        documents_fetch_seconds: float = 5.0,
         clock: Callable[[], float] = time.time,
         on_note: Callable[[Note], None] | None = None,
     ) -> None:
@@ -86,6 +88,7 @@ class Emulator:
         self._issuer_ca_files = tuple(Path(path) for path in issuer_ca_files)
         self._allow_local_issuers = allow_local_issuers
         self._max_age = documents_max_age_seconds
+        self._fetch_seconds = documents_fetch_seconds
         self._clock = clock
         self._on_note = on_note
         self._running: _Running | None = None
@@ -108,6 +111,7 @@ class Emulator:
             sources=self._issuer_documents,
             ca_files=(authority.ca_file, *self._issuer_ca_files),
             max_age_seconds=self._max_age,
+            fetch_seconds=self._fetch_seconds,
             allow_local_issuers=self._allow_local_issuers,
             on_note=self._on_note,
         )
@@ -268,6 +272,7 @@ def _services(
     sources: Mapping[str, str],
     ca_files: Sequence[Path],
     max_age_seconds: float,
+    fetch_seconds: float,
     allow_local_issuers: bool,
     on_note: Callable[[Note], None] | None,
 ) -> Services:
@@ -275,7 +280,7 @@ def _services(
     from wif.emulator.services import Services  # noqa: PLC0415
     from wif.emulator.verification import IssuerKeys  # noqa: PLC0415
 
-    keys = IssuerKeys(sources=sources, ca_files=ca_files, max_age_seconds=max_age_seconds)
+    keys = IssuerKeys(sources=sources, ca_files=ca_files, max_age_seconds=max_age_seconds, fetch_seconds=fetch_seconds)
     return Services(trust=trust, keys=keys, notes=Notes(on_note), allow_local_issuers=allow_local_issuers)
 
 

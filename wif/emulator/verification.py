@@ -310,12 +310,12 @@ class _Fetch:
                 if isinstance(connection.sock, ssl.SSLSocket):
                     certificate = connection.sock.getpeercert(binary_form=True)
                 connection.request("GET", target, headers={"Accept": "application/json", "User-Agent": "wif-local-sts"})
-                response = connection.getresponse()
-                if response.status != 200:
-                    where = response.headers.get("location")
-                    told = f", which is not followed, to {where:.200}" if where else ""
-                    raise VerificationFailed("unreachable", f"{self._url} answered {response.status}{told}")
-                body = response.read(MAX_DOCUMENT_BYTES + 1)
+                with connection.getresponse() as response:
+                    if response.status != 200:
+                        where = response.headers.get("location")
+                        told = f", which is not followed, to {where:.200}" if where else ""
+                        raise VerificationFailed("unreachable", f"{self._url} answered {response.status}{told}")
+                    body = response.read(MAX_DOCUMENT_BYTES + 1)
             finally:
                 connection.close()
         except (OSError, http.client.HTTPException, ValueError) as error:
