@@ -30,7 +30,8 @@ _MODULES = {
     "Proxy": "proxy",
     "TrustStore": "state",
 }
-_FIXTURES = "fixtures"
+pytest_plugins = ["wif.emulator.fixtures"]
+"""What pytest loads besides where this package is named as a plugin, and nobody else does."""
 
 
 def __getattr__(name: str) -> object:
