@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from importlib.metadata import version as installed
+from typing import Any
 
 project = "wif"
 author = "the wif developers"
 copyright = author  # Sphinx asks for this name
 version = release = installed("wif")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
@@ -25,3 +26,13 @@ html_theme = "furo"
 html_title = "wif"
 html_static_path = ["_static"]
 copybutton_prompt_text = "$ "
+
+
+def _example(_app: object, context: Any, lines: list[str]) -> None:
+    """Each command's example, which its help shows by its own means."""
+    lines += ["Example::", "", f"   {context.command.example}", ""]
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.connect("sphinx-click-process-epilog", _example)
