@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
@@ -253,6 +254,18 @@ def test_refusals_are_logged_with_the_clause_and_without_the_token(
     assert "azure refused token: AADSTS700212: the federated identity credential" in caplog.text
     assert token not in caplog.text
     assert token.split(".")[1] not in caplog.text
+
+
+def test_exchanges_leave_nothing_behind(sts: LocalSts) -> None:
+    def several() -> int:
+        for _ in range(50):
+            assert {sts.aws().status, sts.gcp().status, sts.azure().status} == {200}
+        gc.collect()
+        return len(gc.get_objects())
+
+    several()
+    before = several()
+    assert several() - before < 50
 
 
 # -- fuzz -----------------------------------------------------------------------------------------------------------
