@@ -6,6 +6,7 @@ environment. A block that cannot run here says why in the line before it: ``<!--
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.pod import Pod, running_pod
+from wif.emulator import TrustStore
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -85,3 +87,11 @@ def test_most_blocks_run() -> None:
     run = sum(len(list(FENCE.finditer(page.read_text()))) for page in PAGES) - len(marked)
     print(f"{run} blocks run, {len(marked)} say why not")
     assert run > len(marked)
+
+
+def test_the_trust_files_of_the_reference_are_read() -> None:
+    page = (ROOT / "docs" / "reference" / "trust-files.md").read_text()
+    blocks = re.findall(r"^## `(\w+)\.json`.*?^```json\n(.*?)^```$", page, re.M | re.S)
+    store = TrustStore.from_mapping({cloud: json.loads(text) for cloud, text in blocks})
+    assert store.issuers == {"https://oidc.example.com/cluster-a"}
+    assert set(dict(blocks)) == {"aws", "gcp", "azure"}
