@@ -91,7 +91,7 @@ def test_whatever_is_neither_true_nor_false_refuses(source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "claims", [CLAIMS, {1: 2}, ["x"], {"a": object()}, {"sub": "\ud800"}, None, {"sub": ("a", "b")}], ids=repr
+    "claims", [CLAIMS, {1: 2}, ["x"], {"a": object()}, {"sub": "\ud800"}, None, {"sub": ("a", "b")}]
 )
 def test_claims_that_cel_cannot_hold_refuse(claims: Any) -> None:
     program = compile_condition("assertion.sub != ''")
