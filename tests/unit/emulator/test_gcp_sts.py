@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -223,6 +226,33 @@ def test_request_refused(sts: LocalSts, fields: dict[str, Any], expected: tuple[
 def test_disabled_and_deleted(sts: LocalSts, what: str, how: dict[str, Any]) -> None:
     sts.trust["gcp"]["providers" if what == "provider" else "workloadIdentityPools"][0].update(how)
     assert sts.gcp().gcp_error == (400, "invalid_target", BAD_TARGET)
+
+
+def test_an_empty_subject(sts: LocalSts) -> None:
+    assert sts.gcp(sts.mint(GCP_AUDIENCE, sub="")).gcp_error == (
+        400,
+        "unauthorized_client",
+        "The attribute mapping for 'google.subject' could not be evaluated on the incoming assertion.",
+    )
+
+
+def test_without_the_extra_for_cel_everything_is_refused_and_the_extra_named(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['cel_expr_python'] = None\n"
+        "from pathlib import Path\n"
+        "from tests.unit.emulator.local_sts import ISSUER, LocalSts\n"
+        "from wif.emulator import LocalCluster\n"
+        "cluster = LocalCluster(issuer=ISSUER); cluster.write(Path(sys.argv[1]))\n"
+        "sts = LocalSts(cluster, Path(sys.argv[1]))\n"
+        "assert sts.aws().status == 200\n"
+        "print(sts.gcp().gcp_error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("(400, 'invalid_request'")
+    assert "pip install 'wif[cel]'" in done.stdout
 
 
 # -- lifetimes, as they were seen -----------------------------------------------------------------------------
