@@ -348,6 +348,17 @@ def test_headers_that_are_no_signature(
     assert sts.send(**request).aws_error[1] == code
 
 
+def test_the_scopes_date_is_the_requests(sts: LocalSts, keys: Credentials) -> None:
+    request = signed(keys, IDENTITY)
+    request["headers"]["X-Amz-Date"] = "20261122T235959Z"
+    assert sts.send(**request).aws_error == (
+        403,
+        "SignatureDoesNotMatch",
+        "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '20261123' != "
+        "'20261122', from '20261122T235959Z'.",
+    )
+
+
 def test_a_good_signature_that_leaves_out_the_host(sts: LocalSts, keys: Credentials) -> None:
     class WithoutHost(SigV4Auth):
         def headers_to_sign(self, request: Any) -> Any:
