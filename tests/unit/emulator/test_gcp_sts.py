@@ -441,6 +441,15 @@ def test_delegates(sts: LocalSts) -> None:
     assert sts.api(ACCESS, {"scope": [CLOUD_PLATFORM]}, token=token).status == 403
     assert sts.api(ACCESS, body, token=token).status == 200
     assert sts.api(ACCESS, {**body, "delegates": [DELEGATE, SERVICE_ACCOUNT]}, token=token).status == 403
+    assert sts.api(ACCESS, {**body, "delegates": ["nobody"]}, token=token).status == 403
+
+
+def test_every_step_of_a_delegation_is_checked(sts: LocalSts) -> None:
+    """The service account trusts the delegate, but the delegate does not trust the caller."""
+    sts.trust["gcp"]["serviceAccounts"][1]["iamPolicy"]["bindings"] = []
+    body = {"scope": [CLOUD_PLATFORM], "delegates": [DELEGATE]}
+    reply = sts.api(ACCESS, body, token=sts.federated())
+    assert reply.api_error == (403, "PERMISSION_DENIED", DENIED.format("iam.serviceAccounts.getAccessToken"))
 
 
 def test_a_service_account_acts_as_another(sts: LocalSts) -> None:
