@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -107,11 +108,18 @@ def serve(directory: str) -> None:
     """The server's process: answer its CPU time to every line on standard input."""
     from wif.emulator import Emulator, TrustStore
 
-    store = TrustStore.from_mapping(json.loads((Path(directory) / "trust.json").read_text()))
-    with Emulator(trust=store, issuer_documents={ISSUER: directory}) as emulator:
-        print(json.dumps({"url": emulator.url, "ca": str(emulator.ca_file)}), flush=True)
+    def tell() -> None:
         for _ in sys.stdin:
             print(json.dumps({"cpu": time.process_time()}), flush=True)
+        emulator.stop()
+
+    def ready(running: Emulator) -> None:
+        print(json.dumps({"url": running.url, "ca": str(running.ca_file)}), flush=True)
+        threading.Thread(target=tell, daemon=True).start()
+
+    store = TrustStore.from_mapping(json.loads((Path(directory) / "trust.json").read_text()))
+    emulator = Emulator(trust=store, issuer_documents={ISSUER: directory})
+    emulator.run_forever(on_ready=ready)
 
 
 def _requests(cluster: Any) -> dict[str, list[bytes]]:

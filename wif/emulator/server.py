@@ -14,6 +14,7 @@ __all__ = ["Emulator"]
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import threading
@@ -148,6 +149,8 @@ class Emulator:
         previous = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             self.start(port, proxy_port)
+            gc.collect()
+            gc.freeze()  # what is loaded by now stays loaded: full collections need not look at it again
             on_ready(self)
             while self._running is not None and not done.wait(0.5):
                 continue
