@@ -118,9 +118,9 @@ def tests(session: nox.Session) -> None:
         session.run("coverage", "report", "--fail-under=100", "--skip-covered", "-m", f"--include={PURE}")
 
 
-@nox.session
+@nox.session(python=dict.fromkeys([PYTHONS[0], PYTHONS[-1]]))
 def e2e(session: nox.Session) -> None:
-    """The integration tests: real SDKs and servers on loopback, and a real API server where KUBEBUILDER_ASSETS is."""
+    """Real SDKs and servers on loopback, a real API server of KUBEBUILDER_ASSETS; on the oldest and newest Python."""
     _install(session, "test")
     _pytest(session, "tests/integration", "-n", "2", "--dist", "loadgroup")
 

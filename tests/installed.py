@@ -11,8 +11,8 @@ from pathlib import Path
 
 import wif
 
-APART = {"wif.sdk.aiobotocore"}
-"""Needs an extra that is not part of ``all``, and must say so."""
+APART = {"wif.sdk.aiobotocore", "wif.emulator.fixtures"}
+"""Need aiobotocore or pytest, which are not part of ``all``, and must say so."""
 
 
 def _import(name: str) -> bool:
