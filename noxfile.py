@@ -118,7 +118,7 @@ def tests(session: nox.Session) -> None:
         session.run("coverage", "report", "--fail-under=100", "--skip-covered", "-m", f"--include={PURE}")
 
 
-@nox.session(python=dict.fromkeys([PYTHONS[0], PYTHONS[-1]]))
+@nox.session(python=list(dict.fromkeys([PYTHONS[0], PYTHONS[-1]])))
 def e2e(session: nox.Session) -> None:
     """Real SDKs and servers on loopback, a real API server of KUBEBUILDER_ASSETS; on the oldest and newest Python."""
     _install(session, "test")
