@@ -17,6 +17,18 @@ from time import gmtime, strftime
 from typing import Any, NoReturn
 
 from wif.core.jws import UnverifiedJws, VerifiedJws, split_compact
+from wif.emulator.gcp_errors import (
+    BAD_AUDIENCE,
+    BAD_CREDENTIALS,
+    BAD_TARGET,
+    NO_CREDENTIALS,
+    NO_STORE,
+    TOO_LONG,
+    api_error_document,
+    error_document,
+    refuse,
+    refuse_api,
+)
 from wif.emulator.issued import GOOGLE_ISSUER, MARK
 from wif.emulator.services import Refusal, Services
 from wif.emulator.verification import VerificationFailed, check_signature
@@ -58,57 +70,10 @@ _AUDIENCE = re.compile(
     r"|locations/global/workforcePools/[a-z0-9-]+/providers/[a-z0-9-]+)",
     re.ASCII,
 )
-_BAD_AUDIENCE = (
-    'Invalid value for "audience". This value should be the full resource name of the Identity Provider. See '
-    "https://cloud.google.com/iam/docs/reference/sts/rest/v1/TopLevel/token for the list of possible formats."
-)
-_BAD_TARGET = (
-    'The target service indicated by the "audience" parameters is invalid. This might either be because the pool or '
-    "provider is disabled or deleted or because it doesn't exist."
-)
-_BAD_CREDENTIALS = (
-    "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid "
-    "authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project."
-)
-_NO_CREDENTIALS = (
-    "Request is missing required authentication credential. Expected OAuth 2 access token, login cookie or other valid "
-    "authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project."
-)
-_TOO_LONG = (
-    "The access token lifetime cannot exceed 1 hour: service account {email} can not have lifetimes of more than 1 "
-    "hour. Use the Org Policy Constraint constraints/iam.allowServiceAccountCredentialLifetimeExtension to extend it."
-)
 _LIFETIME = re.compile(r"([0-9]{1,9})(?:\.[0-9]{1,9})?s", re.ASCII)
 _SCOPE = re.compile(
     r"(?:https://www\.googleapis\.com/auth/[a-z0-9._/-]+|openid|email|profile|https://mail\.google\.com/)"
 )
-
-_NO_STORE = (("Cache-Control", "private, no-store"), ("X-Content-Type-Options", "nosniff"), ("Vary", "Origin"))
-
-
-def error_document(error: str, description: str, *, status: int = 400) -> Answer:
-    """The STS' own error: RFC 6749 section 5.2."""
-    return json_answer(status, {"error": error, "error_description": description}, _NO_STORE)
-
-
-def api_error_document(
-    code: int, status: str, message: str, *, reason: str = "", metadata: Mapping[str, str] | None = None
-) -> Answer:
-    """The error of Google's other services."""
-    error: dict[str, Any] = {"code": code, "message": message, "status": status}
-    if reason:
-        error["details"] = [
-            {
-                "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-                "reason": reason,
-                "domain": "iam.googleapis.com",
-                "metadata": dict(metadata or {}),
-            }
-        ]
-    headers: tuple[tuple[str, str], ...] = _NO_STORE
-    if code == 401:
-        headers = (*headers, ("WWW-Authenticate", 'Bearer realm="https://accounts.google.invalid/"'))
-    return json_answer(code, {"error": error}, headers, indent=2)
 
 
 class GcpSts:
@@ -215,20 +180,20 @@ class GcpSts:
         }
         if left != 2:  # with two seconds left real answers lack it
             document["expires_in"] = seconds
-        return json_answer(200, document, _NO_STORE)
+        return json_answer(200, document, NO_STORE)
 
     def _provider(self, fields: Mapping[str, str]) -> Provider:
         audience = _AUDIENCE.fullmatch(fields.get("audience", ""))
         if audience is None:
-            _refuse("invalid_request", _BAD_AUDIENCE, f"the audience is {fields.get('audience', '')!r:.200}")
+            refuse("invalid_request", BAD_AUDIENCE, f"the audience is {fields.get('audience', '')!r:.200}")
         provider = self._services.trust.gcp_provider(audience["name"])
         if provider is None:
-            _refuse("invalid_target", _BAD_TARGET, f"there is no enabled provider {audience['name']}")
+            refuse("invalid_target", BAD_TARGET, f"there is no enabled provider {audience['name']}")
         return provider
 
     async def _verified(self, provider: Provider, jws: UnverifiedJws) -> VerifiedJws:
         if jws.algorithm not in ALGORITHMS:  # documented; the text was not seen
-            _refuse(
+            refuse(
                 "invalid_grant",
                 "Unable to verify the ID Token signature.",
                 f"the token is signed with {jws.algorithm!r:.24}, only RS256 and ES256 are supported",
@@ -247,13 +212,13 @@ class GcpSts:
                 if failure.kind == "signature"
                 else "Error connecting to the given credential's issuer."
             )
-            _refuse("invalid_grant", text, failure.detail)
+            refuse("invalid_grant", text, failure.detail)
 
     async def _introspect(self, request: Incoming, now: float) -> Answer:
         fields = _fields(request)
         content = self._opened(fields.get("token", "").strip(), now)
         if content is None or "p" not in content:  # tokens of service accounts are not known there
-            return json_answer(200, {"active": False}, _NO_STORE)
+            return json_answer(200, {"active": False}, NO_STORE)
         principal = _principal(content)
         return json_answer(
             200,
@@ -267,7 +232,7 @@ class GcpSts:
                 "sub": content["s"],
                 "username": principal.uri,
             },
-            _NO_STORE,
+            NO_STORE,
         )
 
     # -- service accounts ----------------------------------------------------------------------------------
@@ -277,12 +242,12 @@ class GcpSts:
         body = _api_body(request)
         scopes = body.get("scope")
         if not isinstance(scopes, list) or not scopes or not all(isinstance(item, str) for item in scopes):
-            _refuse_api(400, "INVALID_ARGUMENT", "Scope required.", "there is no scope")
+            refuse_api(400, "INVALID_ARGUMENT", "Scope required.", "there is no scope")
         if scopes == [""]:
             scopes = [CLOUD_PLATFORM]
         unknown = [item for item in scopes if not _SCOPE.fullmatch(item)]
         if unknown:
-            _refuse_api(
+            refuse_api(
                 400, "INVALID_ARGUMENT", "Request contains an invalid argument.", f"bad scope {unknown[0]!r:.99}"
             )
         lifetime = _lifetime(body.get("lifetime"))
@@ -291,21 +256,21 @@ class GcpSts:
         if self._services.trust.gcp_lifetime_extended(target.email):
             limit = EXTENDED_TOKEN_SECONDS
         if lifetime > limit:
-            _refuse_api(400, "INVALID_ARGUMENT", _TOO_LONG.format(email=target.email), f"a lifetime of {lifetime} s")
+            refuse_api(400, "INVALID_ARGUMENT", TOO_LONG.format(email=target.email), f"a lifetime of {lifetime} s")
         expires = int(now) + lifetime
         token = self._sealed({"sa": target.email, "sc": " ".join(scopes), "i": int(now), "e": expires})
         stamp = strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(expires))
-        return json_answer(200, {"accessToken": token, "expireTime": stamp}, _NO_STORE)
+        return json_answer(200, {"accessToken": token, "expireTime": stamp}, NO_STORE)
 
     async def _generate_id_token(self, request: Incoming, now: float, account: str) -> Answer:
         caller = self._caller(request, now)
         body = _api_body(request)
         audience = body.get("audience")
         if not isinstance(audience, str) or not audience:
-            _refuse_api(400, "INVALID_ARGUMENT", "Request contains an invalid argument.", "there is no audience")
+            refuse_api(400, "INVALID_ARGUMENT", "Request contains an invalid argument.", "there is no audience")
         include_email = body.get("includeEmail", False)
         if not isinstance(include_email, bool):
-            _refuse_api(400, "INVALID_ARGUMENT", "Request contains an invalid argument.", "includeEmail is no boolean")
+            refuse_api(400, "INVALID_ARGUMENT", "Request contains an invalid argument.", "includeEmail is no boolean")
         target = self._impersonated(caller, body, account, "iam.serviceAccounts.getOpenIdToken")
         unique_id = self._services.trust.gcp_unique_id(target)
         claims: dict[str, Any] = {
@@ -318,7 +283,7 @@ class GcpSts:
         }
         if include_email:
             claims |= {"email": target.email, "email_verified": True}
-        return json_answer(200, {"token": self._services.google_signer.sign(claims)}, _NO_STORE)
+        return json_answer(200, {"token": self._services.google_signer.sign(claims)}, NO_STORE)
 
     def _impersonated(
         self,
@@ -335,7 +300,7 @@ class GcpSts:
             or len(delegates) > MAX_DELEGATES
             or not all(isinstance(item, str) for item in delegates)
         ):
-            _refuse_api(
+            refuse_api(
                 400, "INVALID_ARGUMENT", "Request contains an invalid argument.", "delegates is no list of names"
             )
         step = caller
@@ -365,13 +330,13 @@ class GcpSts:
 
     async def _allowed_locations(self, request: Incoming, now: float) -> Answer:
         self._caller(request, now)
-        return json_answer(200, {"locations": ["us-central1", "us-east1"], "encodedLocations": "0xA30"}, _NO_STORE)
+        return json_answer(200, {"locations": ["us-central1", "us-east1"], "encodedLocations": "0xA30"}, NO_STORE)
 
     async def _project(self, request: Incoming, now: float, project: str) -> Answer:
         caller = self._caller(request, now)
         found = self._services.trust.gcp_project(project)
         if found is None:
-            _refuse_api(403, "PERMISSION_DENIED", "The caller does not have permission", f"no project {project!r:.99}")
+            refuse_api(403, "PERMISSION_DENIED", "The caller does not have permission", f"no project {project!r:.99}")
         number, project_id = found
         document = {
             "projectNumber": number,
@@ -381,7 +346,7 @@ class GcpSts:
             "createTime": "2026-01-01T00:00:00Z",
         }
         name = caller.email if isinstance(caller, ServiceAccount) else caller.uri
-        return json_answer(200, document, (*_NO_STORE, ("X-Wif-Local-STS-Caller", name)))
+        return json_answer(200, document, (*NO_STORE, ("X-Wif-Local-STS-Caller", name)))
 
     async def _certs(self, request: Incoming, now: float) -> Answer:
         del request, now
@@ -395,10 +360,10 @@ class GcpSts:
         """Who sent the request."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if not token or scheme.lower() != "bearer":
-            _refuse_api(401, "UNAUTHENTICATED", _NO_CREDENTIALS, "there is no bearer token")
+            refuse_api(401, "UNAUTHENTICATED", NO_CREDENTIALS, "there is no bearer token")
         content = self._opened(token.strip(), now)
         if content is None:
-            _refuse_api(401, "UNAUTHENTICATED", _BAD_CREDENTIALS, "the bearer token is not one of this local STS")
+            refuse_api(401, "UNAUTHENTICATED", BAD_CREDENTIALS, "the bearer token is not one of this local STS")
         scopes = content["sc"].split()
         if CLOUD_PLATFORM not in scopes and IAM_SCOPE not in scopes:
             answer = api_error_document(
@@ -412,7 +377,7 @@ class GcpSts:
             return _principal(content)
         account = self._services.trust.gcp_service_account(content["sa"])
         if account is None or account.disabled:
-            _refuse_api(401, "UNAUTHENTICATED", _BAD_CREDENTIALS, "the bearer's service account is gone")
+            refuse_api(401, "UNAUTHENTICATED", BAD_CREDENTIALS, "the bearer's service account is gone")
         return account
 
     def _sealed(self, content: Mapping[str, Any]) -> str:
@@ -447,14 +412,6 @@ async def _not_found(request: Incoming, now: float) -> Answer:
 # -- the steps of an exchange ----------------------------------------------------------------------------------
 
 
-def _refuse(error: str, description: str, reason: str) -> NoReturn:
-    raise Refusal(error_document(error, description), f"{error}: {reason}")
-
-
-def _refuse_api(code: int, status: str, message: str, reason: str) -> NoReturn:
-    raise Refusal(api_error_document(code, status, message), f"{status}: {reason}")
-
-
 _NAMES = {
     "grantType": "grant_type",
     "requestedTokenType": "requested_token_type",
@@ -480,7 +437,7 @@ def _fields(request: Incoming) -> dict[str, str]:
                 raise ValueError(f"the field {name[:40]} is not a string")
             result[_NAMES.get(name, name)] = value
     except ValueError as error:
-        _refuse("invalid_request", "Request body is malformed.", str(error))
+        refuse("invalid_request", "Request body is malformed.", str(error))
     return result
 
 
@@ -488,20 +445,20 @@ def _exchange_fields(request: Incoming) -> dict[str, str]:
     fields = _fields(request)
     grant = fields.get("grant_type", "")
     if not grant:
-        _refuse("invalid_request", 'Missing required field "grant_type".', "there is no grant_type")
+        refuse("invalid_request", 'Missing required field "grant_type".', "there is no grant_type")
     if grant != GRANT_TYPE:
-        _refuse("unsupported_grant_type", f'Unsupported "grant_type": {grant[:200]}', "not a token exchange")
+        refuse("unsupported_grant_type", f'Unsupported "grant_type": {grant[:200]}', "not a token exchange")
     for name in ("audience", "scope", "subject_token", "subject_token_type", "requested_token_type"):
         if not fields.get(name):
             if name == "audience":
-                _refuse("invalid_request", _BAD_AUDIENCE, "there is no audience")
-            _refuse("invalid_request", f'Missing required field "{name}".', f"there is no {name}")
+                refuse("invalid_request", BAD_AUDIENCE, "there is no audience")
+            refuse("invalid_request", f'Missing required field "{name}".', f"there is no {name}")
     if fields["requested_token_type"] != ACCESS_TOKEN_TYPE:
-        _refuse("invalid_request", 'Invalid value for "requested_token_type".', "not an access token")
+        refuse("invalid_request", 'Invalid value for "requested_token_type".', "not an access token")
     if fields["subject_token_type"] not in JWT_TYPES:
-        _refuse("invalid_request", 'Invalid value for "subject_token_type".', "not a JWT or ID token")
+        refuse("invalid_request", 'Invalid value for "subject_token_type".', "not a JWT or ID token")
     if fields.get("actor_token") or fields.get("actor_token_type"):
-        _refuse("invalid_request", "The provider does not accept actor tokens.", "an actor token came")
+        refuse("invalid_request", "The provider does not accept actor tokens.", "an actor token came")
     return fields
 
 
@@ -511,15 +468,15 @@ def _parsed(token: str) -> UnverifiedJws:
             raise TokenError(f"the token has {len(token)} characters", code="token-too-large")
         return split_compact(token)
     except TokenError as error:
-        _refuse("invalid_grant", "Unable to parse the ID Token.", error.message)  # the text was not seen
+        refuse("invalid_grant", "Unable to parse the ID Token.", error.message)  # the text was not seen
 
 
 def _check_claims(provider: Provider, claims: Mapping[str, Any], now: float) -> None:
     issuer = claims.get("iss")
     if issuer is None:
-        _refuse("invalid_grant", "The issuer in ID Token null does not match the expected one", "the token has no iss")
+        refuse("invalid_grant", "The issuer in ID Token null does not match the expected one", "the token has no iss")
     if issuer != provider.issuer:
-        _refuse(
+        refuse(
             "invalid_grant",
             f"The issuer in ID Token {str(issuer)[:500]} does not match the expected one in config",
             f"the provider expects {provider.issuer}",
@@ -529,7 +486,7 @@ def _check_claims(provider: Provider, claims: Mapping[str, Any], now: float) -> 
     decision = accepts_audience(provider, [item for item in audiences if isinstance(item, str)])
     if not decision.allowed:
         shown = ", ".join(str(item)[:300] for item in audiences[:8])
-        _refuse(
+        refuse(
             "invalid_grant",
             f"The audience in ID Token [{shown}] does not match the expected audience.",
             decision.reason,
@@ -543,7 +500,7 @@ def _check_claims(provider: Provider, claims: Mapping[str, Any], now: float) -> 
         or now - issued > MAX_AGE_SECONDS
     ):
         shown = "null" if issued is None else str(claims["iat"])
-        _refuse(
+        refuse(
             "invalid_grant",
             f"ID Token issued at {shown} is stale to sign-in.",
             f"iat {shown}, exp {expires!r:.40}, now {now:.0f}",
@@ -563,28 +520,28 @@ def _mapped(provider: Provider, claims: Mapping[str, Any]) -> MappedAttributes:
     except MappingRefused as refused:
         _refuse_mapping(refused)
     except ConfigurationError as error:  # the extra is missing, or an expression does not compile
-        _refuse("invalid_request", f"{error.message}: {error.hint}", error.message)
+        refuse("invalid_request", f"{error.message}: {error.hint}", error.message)
     if not decision.allowed:
-        _refuse("unauthorized_client", "The given credential is rejected by the attribute condition.", decision.reason)
+        refuse("unauthorized_client", "The given credential is rejected by the attribute condition.", decision.reason)
     return mapped
 
 
 def _refuse_mapping(refused: MappingRefused) -> NoReturn:
     if refused.problem == "type":
         text = f"The mapped attribute '{refused.attribute}' must be of type STRING."
-        _refuse("unauthorized_client", text, refused.message)
+        refuse("unauthorized_client", text, refused.message)
     if refused.problem == "size" and refused.attribute:
         text = (
             f"The size of mapped attribute {refused.attribute} exceeds the 127 bytes limit. Either modify your "
             "attribute mapping or the incoming assertion to produce a mapped attribute that is less than 127 bytes."
         )
-        _refuse("invalid_request", text, refused.message)
+        refuse("invalid_request", text, refused.message)
     if refused.problem == "size":
-        _refuse("invalid_request", "The size of the entire mapped attributes exceeds the 8 KB limit.", refused.message)
+        refuse("invalid_request", "The size of the entire mapped attributes exceeds the 8 KB limit.", refused.message)
     # What an expression that fails, or an empty subject, gives was not seen; it refuses.
     attribute = refused.attribute or "google.subject"
     text = f"The attribute mapping for '{attribute}' could not be evaluated on the incoming assertion."
-    _refuse("unauthorized_client", text, refused.message)
+    refuse("unauthorized_client", text, refused.message)
 
 
 def _api_body(request: Incoming) -> dict[str, Any]:
@@ -593,7 +550,7 @@ def _api_body(request: Incoming) -> dict[str, Any]:
     try:
         return json_object(request.body)
     except ValueError:
-        _refuse_api(400, "INVALID_ARGUMENT", "Invalid JSON payload received.", "the body is not a JSON object")
+        refuse_api(400, "INVALID_ARGUMENT", "Invalid JSON payload received.", "the body is not a JSON object")
 
 
 def _lifetime(value: Any) -> int:
@@ -602,7 +559,7 @@ def _lifetime(value: Any) -> int:
         return MAX_TOKEN_SECONDS
     match = _LIFETIME.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        _refuse_api(
+        refuse_api(
             400,
             "INVALID_ARGUMENT",
             "Invalid value at 'lifetime' (type.googleapis.com/google.protobuf.Duration)",
@@ -610,5 +567,5 @@ def _lifetime(value: Any) -> int:
         )
     seconds = int(match[1])
     if seconds < 1:
-        _refuse_api(400, "INVALID_ARGUMENT", "Lifetime of access token must be larger then zero.", "a lifetime of 0 s")
+        refuse_api(400, "INVALID_ARGUMENT", "Lifetime of access token must be larger then zero.", "a lifetime of 0 s")
     return seconds
