@@ -145,13 +145,15 @@ REFUSED = [
     ("connect sts.amazonaws.com:443", 400, "this is not an HTTP/1.1 request"),
     ("CONNECT  sts.amazonaws.com:443", 400, "this is not an HTTP/1.1 request"),
     ("CONNECT sts.amazonaws.com\t:443", 400, "this is not an HTTP/1.1 request"),
+    ("CONNECT sts.amazonaws.com:443 HTTP/1.1 HTTP/1.1", 400, "this is not an HTTP/1.1 request"),
+    ("CONNECT sts.amazonaws.com:443 HTTP/2", 400, "this is not an HTTP/1.1 request"),
     ("\x16\x03\x01\x02", 400, "this is not an HTTP/1.1 request"),
 ]
 
 
 @pytest.mark.parametrize(("line", "status", "reason"), REFUSED)
 def test_everything_else_is_refused_with_a_reason(proxy: Proxy, line: str, status: int, reason: str) -> None:
-    version = "" if line.startswith("\x16") else " HTTP/1.1"
+    version = "" if "HTTP/" in line[8:] or line.startswith("\x16") else " HTTP/1.1"
     answer = raw(proxy, f"{line}{version}\r\nHost: sts.amazonaws.com\r\n\r\n".encode())
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(f"HTTP/1.1 {status} ".encode())
@@ -186,6 +188,17 @@ def test_an_idle_tunnel_ends(target: tuple[str, int]) -> None:
     with Proxy(target=target, limits=ProxyLimits(idle_seconds=0.2)) as proxy:
         answer = raw(proxy, b"CONNECT sts.amazonaws.com:443 HTTP/1.1\r\n\r\n")
     assert answer == b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+def test_a_tunnel_that_is_used_stays(authority: Authority, target: tuple[str, int]) -> None:
+    with (
+        Proxy(target=target, limits=ProxyLimits(idle_seconds=1.0)) as proxy,
+        urllib3.ProxyManager(proxy.url, ssl_context=authority.client_context()) as client,
+    ):
+        for _ in range(6):
+            assert client.request("GET", "https://sts.amazonaws.com/", retries=False).data == b"here"
+            time.sleep(0.3)
+        assert len(proxy.decisions) == 1
 
 
 def test_the_number_of_tunnels_is_bounded(target: tuple[str, int]) -> None:

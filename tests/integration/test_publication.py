@@ -112,14 +112,16 @@ def test_a_delay_delays(cluster: LocalCluster, client: urllib3.PoolManager, faul
     assert time.monotonic() - start >= 0.3
 
 
-def raw(cluster: LocalCluster, context: ssl.SSLContext, path: str) -> bytes:
-    """All bytes of an answer until the connection ends."""
+def raw(cluster: LocalCluster, context: ssl.SSLContext, path: str, connection_header: str = "close") -> bytes:
+    """All bytes of an answer until the server ends the connection."""
     port = int(cluster.issuer.rsplit(":", 1)[1])
     with (
         socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
         context.wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=True) as connection,
     ):
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        connection.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: {connection_header}\r\n\r\n".encode()
+        )
         answer = b""
         while chunk := connection.recv(65536):
             answer += chunk
@@ -134,7 +136,7 @@ def test_a_connection_is_cut_where_it_was_asked(
     whole = raw(cluster, context, JWKS_PATH)
     head_bytes = whole.index(b"\r\n\r\n") + 4
     with faults.inject(cloud="issuer", cut=cut):
-        came = raw(cluster, context, JWKS_PATH)
+        came = raw(cluster, context, JWKS_PATH, "keep-alive")
     assert whole.startswith(came)
     low, high = {"before-answer": (0, 0), "headers": (1, head_bytes - 1), "body": (head_bytes + 1, len(whole) - 1)}[cut]
     assert low <= len(came) <= high

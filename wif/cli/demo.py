@@ -14,7 +14,7 @@ import click
 from wif.cli.frame import command, wants_json
 from wif.cli.output import print_json
 
-_PARTS = ("library", "sdk", "refused")
+_PARTS = {"library": "this library", "sdk": "the cloud's own SDK", "refused": "a stranger"}
 
 
 @command("demo", example="wif demo --keep demo")
@@ -78,6 +78,8 @@ class _Plain:
     def result(self, cloud: str, part: str, outcome: Mapping[str, Any]) -> None:
         """A line with its verdict."""
         click.echo(f"   {'ok' if outcome['ok'] else 'FAILED'} {cloud} {part}: {outcome['detail']}")
+        if "reason" in outcome:
+            click.echo(f"      {outcome['reason']}")
 
 
 class _Drawn:
@@ -111,8 +113,19 @@ class _Drawn:
         from rich.text import Text  # noqa: PLC0415  # only when something is drawn
 
         self._status.stop()
-        table = Table("cloud", *_PARTS, title="What the local STS confirmed")
+        table = Table("", "who", "what the local STS confirmed", title="One token, three clouds", show_lines=False)
+        table.columns[2].overflow = "fold"
         for cloud, parts in outcome["clouds"].items():
-            cells = [Text(f"{'✓' if parts[part]['ok'] else '✗'} {parts[part]['detail']}") for part in _PARTS]
-            table.add_row(cloud, *cells)
+            for number, part in enumerate(_PARTS):
+                shown = parts[part]
+                mark, colour = ("✓", "green") if shown["ok"] else ("✗", "red")
+                cell = Text(f"{mark} ", style=colour).append(shown["detail"], style="default")
+                if "reason" in shown:
+                    cell.append(f"\n{shown['reason']}", style="dim")
+                table.add_row(
+                    Text(cloud if number == 0 else "", style="bold"),
+                    _PARTS[part],
+                    cell,
+                    end_section=number == len(_PARTS) - 1,
+                )
         self._console.print(table)

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ["CLOUDS", "Narrator", "run"]
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -38,7 +39,7 @@ _CHILD_SECONDS = 60.0
 _PROGRAMS = Path(__file__).parent / "programs"
 
 Part = dict[str, Any]
-"""``ok`` and ``detail`` of one thing shown."""
+"""``ok`` and ``detail`` of one thing shown; of a refusal also ``reason``, in the cloud's words."""
 
 
 class Narrator(Protocol):
@@ -94,6 +95,9 @@ def run(
                 for cloud, future in played.items():
                     results[cloud][part] = future.result()
                     narrator.result(cloud, part, results[cloud][part])
+        narrator.step("what this stage lets pass")
+        for note in sorted(stage.notes):
+            narrator.fact(note)
         ok = all(outcome["ok"] for parts in results.values() for outcome in parts.values())
         return {"ok": ok, "clouds": results}
 
@@ -112,6 +116,8 @@ class _Stage:
         self, narrator: Narrator, stack: ExitStack, folder: Path, *, cluster: bool, kubeconfig: str | None
     ) -> None:
         self.folder = folder
+        self.notes: set[str] = set()
+        logging.getLogger("wif.emulator").addHandler(logging.NullHandler())  # the narrator tells them, once each
         narrator.step("a Kubernetes cluster's issuer")
         authority = stack.enter_context(Authority())
         self.cluster: DemoCluster
@@ -140,6 +146,7 @@ class _Stage:
                 authority=authority,
                 issuer_documents=self.cluster.issuer_documents(self.documents),
                 proxy=True,
+                on_note=lambda note: self.notes.add(note.text),
             )
         )
         narrator.fact(f"listening on {self.emulator.url}; its proxy leads the clouds' real host names there")
@@ -173,7 +180,8 @@ class _Stage:
         try:
             return {"ok": False, "detail": f"issued to a stranger: {self._exchange(cloud, self.strangers[cloud])}"}
         except RefusedError as error:
-            return {"ok": True, "detail": f"{error.code} ({error.clause}): {error.message}"}
+            said = error.message.partition("; the token of ")[0]  # whose token it is, the story has just said
+            return {"ok": True, "detail": f"{error.code} (clause: {error.clause})", "reason": said}
         except WifError as error:
             return {"ok": False, "detail": f"{error.code}: {error.message}"}
 

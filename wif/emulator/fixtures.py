@@ -34,7 +34,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
+from wif.errors import ConfigurationError
+
+try:
+    import pytest
+except ImportError as error:
+    raise ConfigurationError(
+        "the fixtures of the local STS need pytest", code="extra-missing", hint="pip install pytest"
+    ) from error
 
 from wif.emulator.authority import Authority
 from wif.emulator.cluster import LocalCluster

@@ -149,11 +149,13 @@ def test_leaves_are_kept_and_their_number_is_bounded(authority: Authority) -> No
     context = authority.server_context(admitted=admitted)
     first = shake_hands(context, client, "r0.example")
     assert shake_hands(context, client, "r0.example") == first
-    for number in range(1, MAX_CONTEXTS + 1):
+    second = shake_hands(context, client, "r1.example")
+    for number in range(2, MAX_CONTEXTS):
         shake_hands(context, client, f"r{number}.example")
-    kept = shake_hands(context, client, f"r{MAX_CONTEXTS}.example")
-    assert shake_hands(context, client, f"r{MAX_CONTEXTS}.example") == kept
-    assert shake_hands(context, client, "r0.example") != first
+    assert shake_hands(context, client, "r0.example") == first  # used again, so that r1 is now the oldest
+    shake_hands(context, client, "one-more.example")
+    assert shake_hands(context, client, "r0.example") == first
+    assert shake_hands(context, client, "r1.example") != second
     assert asked[:2] == ["r0.example"] * 2
 
 
