@@ -43,7 +43,8 @@ def test_documents_of_every_kind_of_key(tmp_path: Path) -> None:
         token = server.request_token("team", "app", "sts.amazonaws.com")
 
     served = parse_jwks(documents[JWKS_PATH])
-    assert [key.key_id for key in served.keys[1:]] == [key_id(public_key) for public_key in added]  # the signer's own comes first
+    # the signer's own key comes first
+    assert [key.key_id for key in served.keys[1:]] == [key_id(public_key) for public_key in added]
     assert encode_document(jwks_document([key.key for key in served.keys])) == documents[JWKS_PATH]
     algorithms = [algorithm_of(key.key) for key in served.keys]
     written = discovery_document(ISSUER, ISSUER + JWKS_PATH, algorithms)
