@@ -20,8 +20,7 @@ __all__ = [
 ]
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from wif.errors import ConfigurationError
 
@@ -29,8 +28,7 @@ Layer = Mapping[str, Any]
 """Dotted names, ``aws.role_arn``, and checked values."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AwsSettings:
+class AwsSettings(NamedTuple):
     """What ``wif.aws`` is called with."""
 
     role_arn: str | None = None
@@ -46,8 +44,7 @@ class AwsSettings:
     """Roles to assume afterwards: ARNs, or JSON objects with the arguments of a chained role."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GcpSettings:
+class GcpSettings(NamedTuple):
     """What ``wif.gcp`` is called with."""
 
     provider: str | None = None
@@ -64,8 +61,7 @@ class GcpSettings:
     quota_project_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AzureSettings:
+class AzureSettings(NamedTuple):
     """What ``wif.azure`` is called with."""
 
     tenant_id: str | None = None
@@ -78,8 +74,7 @@ class AzureSettings:
     """Only Terraform's block has it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(NamedTuple):
     """All settings of one run."""
 
     aws: AwsSettings

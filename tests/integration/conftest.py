@@ -7,6 +7,16 @@ from collections.abc import Iterator
 import pytest
 
 from wif.emulator.apiserver import ApiServer, missing_assets
+from wif.emulator.fixtures import (  # noqa: F401  # as a user's conftest.py may take them one by one
+    _wif_signing_key,
+    wif_authority,
+    wif_cluster,
+    wif_emulator,
+    wif_faults,
+    wif_identity,
+    wif_pod,
+    wif_trust,
+)
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,8 @@ import pytest
 from tests.integration.hostile import HostileServer, Peer, answering, http_answer, raw, silent
 from wif.core.token import read_token
 from wif.edges.kube import KubeClient
-from wif.edges.sources import BoundObject, TokenRequestSource
-from wif.edges.token_request import TokenRequest
+from wif.edges.sources import TokenRequestSource
+from wif.edges.token_request import BoundObject, TokenRequest
 from wif.emulator.apiserver import ApiServer
 from wif.errors import ConfigurationError, TokenError, UnavailableError
 

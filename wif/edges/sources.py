@@ -6,9 +6,7 @@ Each source gives the token of now and keeps none. What it returns is not verifi
 from __future__ import annotations
 
 __all__ = [
-    "BoundObject",
     "CallableSource",
-    "ExecutableSource",
     "JsonFieldFile",
     "ProjectedFile",
     "TokenRequestSource",
@@ -22,13 +20,12 @@ from typing import TYPE_CHECKING
 
 from wif.core.freshness import MAX_SUBJECT_TOKEN_BYTES
 from wif.core.token import TokenSource
-from wif.edges.executable import ExecutableSource
 from wif.edges.files import NotRegular, read_bounded
-from wif.edges.token_request import BoundObject, TokenRequest
 from wif.errors import ConfigurationError, TokenError, WifError
 
 if TYPE_CHECKING:
     from wif.edges.kube import KubeClient
+    from wif.edges.token_request import BoundObject
 
 _SLACK_BYTES = 1024
 """White space around a token of the largest size."""
@@ -211,6 +208,8 @@ class TokenRequestSource:
         context: str | None = None,
         client: KubeClient | None = None,
     ) -> None:
+        from wif.edges.token_request import TokenRequest  # noqa: PLC0415  # most processes read a file
+
         self._request = TokenRequest(
             namespace=namespace,
             service_account=service_account,

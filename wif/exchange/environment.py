@@ -24,8 +24,9 @@ class Environment:
     and the other clouds are not affected. Each exchanger is made once, at the first reading.
     """
 
-    def __init__(self, environ: Mapping[str, str], settings: Mapping[str, Any]) -> None:
-        self._environ = environ
+    def __init__(self, environ: Mapping[str, str] | None, settings: Mapping[str, Any]) -> None:
+        self._given = environ
+        self._environ = dict(os.environ) if environ is None else environ
         self._settings = settings
         self._made: dict[str, Any] = {}
         self._lock = threading.RLock()
@@ -75,20 +76,20 @@ class Environment:
 
         session_name = self._environ.get("AWS_ROLE_SESSION_NAME") or None
         return AwsExchanger(
-            self._environ["AWS_ROLE_ARN"], session_name=session_name, environ=self._environ, **self._settings
+            self._environ["AWS_ROLE_ARN"], session_name=session_name, environ=self._given, **self._settings
         )
 
     def _make_gcp(self) -> GcpExchanger:
         from wif.exchange.gcp import GcpExchanger  # noqa: PLC0415  # only the clouds that are asked for
 
         path = self._environ["GOOGLE_APPLICATION_CREDENTIALS"]
-        return GcpExchanger.from_file(path, environ=self._environ, **self._settings)
+        return GcpExchanger.from_file(path, environ=self._given, **self._settings)
 
     def _make_azure(self) -> AzureExchanger:
         from wif.exchange.azure import AzureExchanger  # noqa: PLC0415  # only the clouds that are asked for
 
         return AzureExchanger(
-            self._environ["AZURE_TENANT_ID"], self._environ["AZURE_CLIENT_ID"], environ=self._environ, **self._settings
+            self._environ["AZURE_TENANT_ID"], self._environ["AZURE_CLIENT_ID"], environ=self._given, **self._settings
         )
 
 
@@ -96,7 +97,7 @@ def from_env(environ: Mapping[str, str] | None = None, **settings: Any) -> Envir
     """Read the webhooks' variables; reads no file yet, and makes no request.
 
     Args:
-        environ: other variables than the process' own.
+        environ: other variables than the process' own; they also name proxies and CA bundles then.
         settings: arguments for every exchanger, e.g. ``limits=``, ``on_refresh=``, ``allow_hosts=``.
     """
-    return Environment(dict(os.environ) if environ is None else environ, settings)
+    return Environment(environ, settings)

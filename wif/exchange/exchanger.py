@@ -13,12 +13,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
 from wif.core.audit import exchange_record
 from wif.core.flow import Flow, Request, Response, drive
-from wif.core.freshness import Limits, retry_delay
+from wif.core.freshness import LIMITS, Limits, retry_delay
 from wif.core.hosts import AllowedHosts, parse_hosts
 from wif.core.token import SubjectIdentity, TokenSource, UnverifiedToken, read_token
 from wif.edges.sources import as_source
@@ -73,8 +73,7 @@ class Statistics:
     """Exchanges that ended in an error."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptContext:
+class AttemptContext(NamedTuple):
     """What one attempt of an exchange may use."""
 
     flight: Flight[Any]
@@ -103,7 +102,7 @@ class Exchanger(ABC):
         transport: one made by the caller, e.g. with a configured ``urllib3.PoolManager``.
         propagation_seconds: how long a refusal that a freshly made trust gives is tried again.
         on_refresh: called with the audit record of every exchange.
-        environ: variables to read instead of the process' own.
+        environ: variables to read instead of the process' own, proxies and CA bundles included.
     """
 
     cloud: str
@@ -125,6 +124,7 @@ class Exchanger(ABC):
         environ: Mapping[str, str] | None,
         clocks: Clocks,
     ) -> None:
+        self._own_environ = environ
         environ = os.environ if environ is None else environ
         self.identity = identity
         """What the subject becomes, as the audit log names it."""
@@ -140,7 +140,6 @@ class Exchanger(ABC):
         self._propagation_seconds = propagation_seconds
         self._on_refresh = on_refresh
         self._clocks = clocks
-        self._environ = environ
         self._closed = False
         self._first_identity: SubjectIdentity | None = None
         self._cells: dict[object, Cell[Any]] = {}
@@ -295,9 +294,12 @@ class Exchanger(ABC):
 
     def _transport(self) -> Sender:
         if self._given_transport is None:
-            from wif.edges.transport import shared_transport  # noqa: PLC0415  # urllib3 only when it is needed
+            from wif.edges.transport import Transport, shared_transport  # noqa: PLC0415  # urllib3 only when needed
 
-            return shared_transport(self.cloud)
+            if self._own_environ is None and self._limits == LIMITS:
+                return shared_transport(self.cloud)
+            environ = os.environ if self._own_environ is None else self._own_environ
+            self._given_transport = Transport(self.cloud, environ=environ, limits=self._limits)
         return self._given_transport
 
     def _pause(self, error: WifError, tries: int, began: float, flight: Flight[Any]) -> float | None:

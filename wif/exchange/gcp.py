@@ -15,7 +15,7 @@ from wif.core.credentials import AccessToken
 from wif.core.freshness import LIMITS, Limits
 from wif.core.hosts import AllowedHosts
 from wif.edges.files import read_bounded
-from wif.edges.sources import ExecutableSource, JsonFieldFile, ProjectedFile
+from wif.edges.sources import JsonFieldFile, ProjectedFile
 from wif.errors import ConfigurationError
 from wif.exchange.clocks import SYSTEM, Clocks
 from wif.exchange.exchanger import AttemptContext, Exchanger, RefreshHook, Sender, SourceLike
@@ -304,6 +304,8 @@ def _source_of(account: gcp.ExternalAccount, environ: Mapping[str, str]) -> Sour
         return (
             ProjectedFile(source.path) if source.json_field is None else JsonFieldFile(source.path, source.json_field)
         )
+    from wif.edges.executable import ExecutableSource  # noqa: PLC0415  # few files name a program
+
     return ExecutableSource(
         source.command,
         audience=account.audience,
