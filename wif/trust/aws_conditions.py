@@ -245,7 +245,7 @@ def _network(text: str) -> _Network:
 
 
 def _inside(came: _Network, wanted: _Network) -> bool:
-    return came.version == wanted.version and came.network_address in wanted and came.broadcast_address in wanted
+    return came.network_address in wanted and came.broadcast_address in wanted  # never across IP versions
 
 
 class _Operator(NamedTuple):

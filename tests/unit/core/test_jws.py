@@ -161,6 +161,14 @@ def test_an_ecdsa_signature_in_der_is_refused() -> None:
     refused("signature-invalid", verify, jws, P256.public_key(), "ES256")
 
 
+def test_an_ecdsa_signature_has_one_length() -> None:
+    token = sign(CLAIMS, P256, "k", "ES256")
+    raw = split_compact(token).signature
+    for longer in (raw[:32] + b"\0" + raw[32:], raw + b"\0", raw[:-1]):  # the first holds the same two numbers
+        jws = split_compact(token.rpartition(".")[0] + "." + b64(longer))
+        refused("signature-invalid", verify, jws, P256.public_key(), "ES256")
+
+
 def test_another_key_is_refused() -> None:
     refused("signature-invalid", verify, split_compact(sign(CLAIMS, RSA, "k")), OTHER_RSA.public_key(), "RS256")
 
