@@ -100,6 +100,12 @@ def test_a_request_arrives_as_written_and_its_answer_comes_back() -> None:
     assert answer.headers["x-wif-local-sts"] == "1"
 
 
+def test_a_compressed_answer_is_never_asked_for() -> None:
+    with HostileServer(answering()) as server:
+        send(server, headers={"Accept-Encoding": "gzip, br"})
+    assert server.received[0].headers["accept-encoding"] == "identity"
+
+
 @pytest.mark.parametrize("status", ["400 Bad Request", "403 Forbidden", "429 Slow down", "503 Unavailable"])
 def test_an_error_status_is_an_answer(status: str) -> None:
     with HostileServer(answering(http_answer(b"why", status=status))) as server:
@@ -193,7 +199,13 @@ def test_a_given_pool_manager_is_used_and_keeps_to_the_deadline() -> None:
     def now_fast_now_slow(peer: Peer) -> None:
         while True:
             wanted = peer.read_request()
-            peer.send(OK) if wanted.body == b"fast" else drip(b"HTTP/1.1 200 OK\r\n", b"A: b\r\n")(peer)
+            if wanted.body == b"fast":
+                peer.send(OK)
+                continue
+            peer.send(b"HTTP/1.1 200 OK\r\n")
+            while True:
+                peer.send(b"A: b\r\n")
+                peer.wait(0.05)
 
     with HostileServer(now_fast_now_slow) as server, urllib3.PoolManager(ca_certs=str(server.ca_file)) as pools:
         transport = Transport("gcp", pool_manager=pools, environ={"HTTPS_PROXY": "http://127.0.0.1:1"})

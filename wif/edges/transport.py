@@ -248,8 +248,8 @@ def _headers(request: Request) -> dict[str, str]:
                 code="config-invalid",
                 hint="look at where the value comes from: a stray line break is the usual cause",
             )
+    # http.client then asks for "identity" itself: a compressed answer could grow beyond its bound
     headers = {name: value for name, value in request.headers.items() if name.lower() != "accept-encoding"}
-    headers["accept-encoding"] = "identity"  # a compressed answer could grow beyond its bound
     if not any(name.lower() == "user-agent" for name in headers):
         headers["user-agent"] = "wif"
     return headers
