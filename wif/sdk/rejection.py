@@ -3,10 +3,8 @@
 google-auth calls ``refresh()`` when a service answers 401, and so do programs that merely want a token, sixty-four
 threads of them at the start, or a downscoped credential at every use. Dropping the cached token each time would
 turn that into a storm of exchanges; never dropping it would keep a revoked token until it expires. So a token is
-dropped when the asking thread was given that very token before, and at most once in a while.
-
-The thread and not the task is the asker: the session of google.auth.aio runs each step of one request in a task of
-its own (``asyncio.wait_for`` does, before Python 3.12), and lets only one of many tasks refresh after a 401.
+dropped when it was handed out before (by ``apply`` or ``token``), and at most once in a while. Who asked does not
+matter: a session may apply a token on one thread and refresh it on another.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ a new-born token will reject the next one too, and google-auth repeats a request
 
 
 class Rejections:
-    """Which thread was given which token, and when one was last dropped.
+    """Which token was last handed out, and when one was last dropped.
 
     Args:
         drop: forgets the cached token: the exchanger's ``invalidate``.
@@ -38,29 +36,23 @@ class Rejections:
         self._drop = drop
         self._steady = steady
         self._lock = threading.Lock()
-        self._threads = threading.local()
+        self._used: AccessToken | None = None
         self._dropped_at: float | None = None
 
-    def given(self, token: AccessToken) -> None:
-        """This thread has this token now."""
-        self._threads.token = token
+    def used(self, token: AccessToken) -> None:
+        """This token was handed out, so that it may be in a request."""
+        self._used = token
 
-    def held(self) -> AccessToken | None:
-        """The token that this thread has; ask before the exchanger is asked, which may give it another."""
-        token: AccessToken | None = getattr(self._threads, "token", None)
-        return token
-
-    def rejected(self, held: AccessToken | None, current: AccessToken) -> bool:
-        """Drop the current token if it is the one that was held; True where that was done.
+    def rejected(self, current: AccessToken) -> bool:
+        """Drop the current token if it was used; True where that was done.
 
         Args:
-            held: of :meth:`held`.
-            current: what the exchanger serves now. Another one than was held means that somebody else was faster,
+            current: what the exchanger serves now. Another one than was used means that somebody else was faster,
                 and nothing is dropped.
         """
-        if held is not current:
-            return False
         with self._lock:
+            if self._used is not current:
+                return False
             now = self._steady()
             if self._dropped_at is not None and now - self._dropped_at < PAUSE_SECONDS:
                 return False

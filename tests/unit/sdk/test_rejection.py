@@ -1,4 +1,4 @@
-"""A token is dropped for whoever was given it, and not again and again."""
+"""A token is dropped when it was used and rejected, and not again and again."""
 
 from __future__ import annotations
 
@@ -32,65 +32,51 @@ def _token(name: str) -> AccessToken:
 FIRST, SECOND = _token("first"), _token("second")
 
 
-def _refresh(rejections: Rejections, current: AccessToken) -> bool:
-    return rejections.rejected(rejections.held(), current)
-
-
-def _in_thread(work: object) -> None:
-    thread = threading.Thread(target=work)  # type: ignore[arg-type]  # a lambda of any result
-    thread.start()
-    thread.join()
-
-
-def test_who_was_given_the_token_drops_it() -> None:
+def test_a_token_that_went_into_a_request_is_dropped() -> None:
     drop = Dropping()
     rejections = Rejections(drop)
-    rejections.given(FIRST)
-    assert _refresh(rejections, FIRST)
+    rejections.used(FIRST)
+    assert rejections.rejected(FIRST)
     assert drop.drops == 1
 
 
-def test_who_was_given_none_merely_wants_one() -> None:
+def test_a_token_that_was_never_used_was_not_rejected() -> None:
     drop = Dropping()
     rejections = Rejections(drop)
-    assert not _refresh(rejections, FIRST)
-    _in_thread(lambda: rejections.given(FIRST))
-    assert not _refresh(rejections, FIRST), "another thread's token is not this one's"
+    assert not any(rejections.rejected(FIRST) for _ in range(64))
     assert drop.drops == 0
 
 
-def test_who_had_an_older_token_gets_the_newer_one() -> None:
+def test_on_whichever_thread_it_was_used() -> None:
+    rejections = Rejections(Dropping())
+    thread = threading.Thread(target=rejections.used, args=(FIRST,))
+    thread.start()
+    thread.join()
+    assert rejections.rejected(FIRST)
+
+
+def test_who_used_an_older_token_gets_the_newer_one() -> None:
     drop = Dropping()
     rejections = Rejections(drop)
-    rejections.given(FIRST)
-    assert not _refresh(rejections, SECOND)
+    rejections.used(FIRST)
+    assert not rejections.rejected(SECOND)
     assert drop.drops == 0
 
 
 def test_an_equal_token_of_a_later_exchange_is_another_one() -> None:
     rejections = Rejections(Dropping())
-    rejections.given(FIRST)
-    assert not _refresh(rejections, _token("first"))
+    rejections.used(FIRST)
+    assert not rejections.rejected(_token("first"))
 
 
 def test_a_pause_between_two_drops() -> None:
     drop, clock = Dropping(), Clock()
     rejections = Rejections(drop, steady=clock)
-    rejections.given(FIRST)
-    assert _refresh(rejections, FIRST)
-    rejections.given(SECOND)
+    rejections.used(FIRST)
+    assert rejections.rejected(FIRST)
+    rejections.used(SECOND)
     clock.now += PAUSE_SECONDS - 1
-    assert not _refresh(rejections, SECOND)
+    assert not rejections.rejected(SECOND)
     clock.now += 1
-    assert _refresh(rejections, SECOND)
+    assert rejections.rejected(SECOND)
     assert drop.drops == 2
-
-
-def test_what_was_held_counts_and_not_what_came_meanwhile() -> None:
-    drop = Dropping()
-    rejections = Rejections(drop)
-    held = [rejections.held() for _ in range(64)]  # tasks of one thread that start together
-    for before in held:
-        assert not rejections.rejected(before, FIRST)
-        rejections.given(FIRST)
-    assert drop.drops == 0

@@ -51,7 +51,10 @@ class AsyncCredentials(Bearer, google.auth.aio.credentials.Credentials):
     @property
     def token(self) -> str | None:
         """The token that was last handed out; None before the first use."""
-        return None if self._last is None else self._last.token
+        if self._last is None:
+            return None
+        self._rejections.used(self._last)
+        return self._last.token
 
     @token.setter
     def token(self, value: str | None) -> None:
@@ -67,15 +70,14 @@ class AsyncCredentials(Bearer, google.auth.aio.credentials.Credentials):
         return self._twin(scopes=scopes)
 
     async def refresh(self, request: object = None) -> None:  # noqa: ARG002  # google-auth's
-        """Make sure of a token; drop one that this thread was given before, which means a rejection.
+        """Make sure of a token; drop one that was handed out, which means a rejection.
 
         Raises:
             google.auth.exceptions.RefreshError: from the :class:`~wif.errors.WifError`.
         """
-        held = self._rejections.held()
         try:
             current = await self._exchanger.acredentials(scopes=self._scopes)
-            if self._rejections.rejected(held, current):
+            if self._rejections.rejected(current):
                 current = await self._exchanger.acredentials(scopes=self._scopes)
         except WifError as error:
             refresh_failed(error)
@@ -95,9 +97,11 @@ class AsyncCredentials(Bearer, google.auth.aio.credentials.Credentials):
         """Put a token, by default the one of now, and the quota project into a request's headers."""
         if token is None:
             try:
-                token = self._served(await self._exchanger.acredentials(scopes=self._scopes))
+                current = await self._exchanger.acredentials(scopes=self._scopes)
             except WifError as error:
                 refresh_failed(error)
+            self._rejections.used(current)
+            token = self._served(current)
         headers["authorization"] = f"Bearer {token}"
         if self._quota_project_id:
             headers["x-goog-user-project"] = self._quota_project_id

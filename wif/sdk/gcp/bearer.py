@@ -84,7 +84,6 @@ class Bearer:
 
     def _served(self, token: AccessToken) -> str:
         self._last = token
-        self._rejections.given(token)
         return token.token
 
     @property
@@ -183,17 +182,23 @@ class BlockingBearer(Bearer):
         except WifError as error:
             refresh_failed(error)
 
+    def _handed_out(self) -> str:
+        text = self._text()
+        if self._last is not None:
+            self._rejections.used(self._last)
+        return text
+
     @property
     def token(self) -> str | None:
         """The token of now; None before the first use, as everywhere in google-auth."""
-        return None if self._last is None else self._text()
+        return None if self._last is None else self._handed_out()
 
     @token.setter
     def token(self, value: str | None) -> None:
         read_only("token", value)
 
     def refresh(self, request: object = None) -> None:  # noqa: ARG002  # google-auth's; the exchanger has a transport
-        """Make sure of a token; drop the last one first if this thread was given it, which means it was rejected.
+        """Make sure of a token; drop the last one first if it was handed out, which means it was rejected.
 
         Args:
             request: not used.
@@ -201,10 +206,9 @@ class BlockingBearer(Bearer):
         Raises:
             google.auth.exceptions.RefreshError: from the :class:`~wif.errors.WifError`.
         """
-        held = self._rejections.held()
         try:
             current = self._ask()
-            if self._rejections.rejected(held, current):
+            if self._rejections.rejected(current):
                 current = self._ask()
         except WifError as error:
             refresh_failed(error)
@@ -230,7 +234,7 @@ class BlockingBearer(Bearer):
         Raises:
             google.auth.exceptions.RefreshError: from the :class:`~wif.errors.WifError`.
         """
-        headers["authorization"] = f"Bearer {token or self._text()}"
+        headers["authorization"] = f"Bearer {token or self._handed_out()}"
         if self._quota_project_id:
             headers["x-goog-user-project"] = self._quota_project_id
 
