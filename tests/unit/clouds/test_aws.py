@@ -200,6 +200,7 @@ def test_an_answer_that_is_none_is_said_so(body: bytes) -> None:
 def test_a_document_as_deep_as_allowed_is_read() -> None:
     error = refused(exchange(), xml(b"<a>" * 16 + b"</a>" * 16))
     assert "without usable credentials" in error.message
+    assert "not a document" in refused(exchange(), xml(b"<a>" * 17 + b"</a>" * 17)).message
 
 
 @pytest.mark.parametrize("body", [b"", b"<html/>", b"<ErrorResponse/>", b"{}"])
@@ -395,15 +396,13 @@ def test_the_region_that_a_signature_names(endpoint: str, region: str | None, si
     assert f"/{signed_for}/sts/aws4_request" in request.headers["Authorization"]
 
 
-def test_a_signed_call_checks_its_endpoint() -> None:
+def test_a_signed_call_checks_its_endpoint_and_its_sessions_name() -> None:
     with pytest.raises(ConfigurationError):
         next(aws.get_caller_identity(KEYS, endpoint="https://h/?x", region=None, now=NOW))
-    with pytest.raises(ConfigurationError):
-        next(
-            aws.assume_role(
-                aws.ChainedRole(role_arn=ROLE), KEYS, endpoint="h", region=None, session_name="some", now=NOW
-            )
-        )
+    role = aws.ChainedRole(role_arn=ROLE)
+    for endpoint, name in (("h", "some"), (ENDPOINT, "not allowed")):
+        with pytest.raises(ConfigurationError):
+            next(aws.assume_role(role, KEYS, endpoint=endpoint, region=None, session_name=name, now=NOW))
 
 
 WHOAMI = (

@@ -77,6 +77,8 @@ def test_a_region_matches_as_a_whole_string(region: str) -> None:
         "sts.amazonaws.com.evil.example",
         "x.execute-api.us-east-1.amazonaws.com",
         "evil.sts.us-east-1.amazonaws.com",
+        "evil.us-east-1.amazonaws.com",
+        "ec2.us-east-1.amazonaws.com",
         "sts.us-east-1.amazonaws.com.evil.example",
         "sts.us-east-1.amazonaws.com.cn",
         "sts.cn-north-1.amazonaws.com",

@@ -270,6 +270,7 @@ WRONG_BYTES = {
     "empty": b"",
     "html": b"<!doctype html><title>Error 502</title>",
     "nan": b'{"access_token": "x", "expires_in": NaN}',
+    "nan where nobody looks": b'{"access_token": "x", "expires_in": 1, "other": NaN}',
     "infinity": b'{"access_token": "x", "expires_in": Infinity}',
     "cut": b'{"access_token": "x", ',
     "binary": bytes(range(256)),
@@ -441,6 +442,11 @@ def test_an_introspection_of_the_wrong_types_is_said_so(answer: object) -> None:
 def test_an_introspection_that_is_not_served_is_one_code(status: int, body: bytes) -> None:
     error = refused(introspection(), Response(status=status, body=body))
     assert (error.code, error.status, error.retryable) == ("exchange-refused", status, False)
+
+
+def test_an_introspection_that_fails_may_be_repeated() -> None:
+    error = refused(introspection(), said({"error": "internal"}, 500))
+    assert (error.code, error.retryable) == ("cloud-unavailable", True)
 
 
 # -- whatever comes ------------------------------------------------------------------------------------------------

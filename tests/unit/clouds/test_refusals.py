@@ -672,6 +672,11 @@ def test_every_known_refusal_has_its_code(case: Case) -> None:
         assert all(part in error.message for part in (ISSUER, SUBJECT, "sts.example"))
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.cloud}: {case.situation}")
+def test_the_case_of_a_text_does_not_matter(case: Case) -> None:
+    assert refused(asked(case), answer(case._replace(text=case.text.lower()))).code == case.code
+
+
 def fits(row: Row, case: Case) -> bool:
     return (row.cloud, row.situation) == (case.cloud, case.situation) and row.status in (0, case.status)
 
@@ -724,6 +729,12 @@ def test_google_takes_no_token_of_yesterday() -> None:
     case = next(case for case in EXPIRED if case.cloud == "gcp")
     assert refused(asked(case, token(iat=NOW - 86_401)), answer(case)).code == "token-lifetime"
     assert refused(asked(case, token(iat=NOW - 86_400)), answer(case)).code == "clock-skew"
+
+
+def test_the_age_of_a_token_is_googles_rule_alone() -> None:
+    for case in EXPIRED:
+        if case.cloud != "gcp":
+            assert refused(asked(case, token(iat=NOW - 90_000)), answer(case)).code == "clock-skew"
 
 
 def test_a_signed_call_has_no_token_to_compare_clocks_with() -> None:
