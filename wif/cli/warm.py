@@ -13,7 +13,7 @@ import json
 import os
 import time
 
-from wif.edges.credential_cache import CacheUnusable, CredentialCache, encode_key
+from wif.edges.credential_cache import CredentialCache, encode_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def warm_answer(arguments: Sequence[str], environ: Mapping[str, str] | None = No
     try:
         with CredentialCache(request.directory) as cache:
             return cache.read(cache_key(request, **identity), time.time())
-    except (CacheUnusable, FileNotFoundError):
+    except OSError:  # not there, or unusable: the command itself says why
         return None
 
 

@@ -54,7 +54,7 @@ def is_warm(entry: Mapping[str, Any], key: str, now: float) -> bool:
     times: list[Any] = [entry.get(name) for name in ("written_at", "expires_at", "lifetime_seconds")]
     if entry.get("format") != _FORMAT or entry.get("key") != key or not isinstance(entry.get("answer"), dict):
         return False
-    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in times):
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12 for value in times):
         return False
     written_at, expires_at, life = times
     needed = _CLIENT_WINDOW_SECONDS if life >= 2 * _CLIENT_WINDOW_SECONDS else _SHARE * life
@@ -163,10 +163,19 @@ class CredentialCache:
         return locked(f"{self.path}/{_name(key)}.lock", timeout_seconds=timeout_seconds)
 
     def clear(self) -> int:
-        """Remove every entry; the number of those removed. Files of others stay."""
+        """Remove every entry; the number of those removed. Other files stay.
+
+        Raises:
+            CacheUnusable: an entry cannot be removed.
+        """
         removed = 0
         for name in self._own_names():
-            os.unlink(name, dir_fd=self._directory)
+            try:
+                os.unlink(name, dir_fd=self._directory)
+            except FileNotFoundError:  # another process cleared it
+                continue
+            except OSError as error:
+                raise CacheUnusable(f"{self.path}/{name} cannot be removed: {error.strerror}") from error
             removed += name.endswith(".json") and not name.startswith(".")
         return removed
 
@@ -180,7 +189,7 @@ class CredentialCache:
             try:
                 if os.stat(name, dir_fd=self._directory, follow_symlinks=False).st_mtime < now - LONGEST_LIFE_SECONDS:
                     os.unlink(name, dir_fd=self._directory)
-            except FileNotFoundError:  # another process swept it
+            except OSError:  # another process swept it, or it is no file: rubbish may stay, the answer is what counts
                 continue
 
 
@@ -196,7 +205,7 @@ def _make(path: str) -> None:
 
 def _name(key: str) -> str:
     """A file's name for a key. Two keys may share it: the entry holds its whole key, and the later one stays."""
-    data = key.encode("utf-8", "surrogateescape")
+    data = key.encode("utf-8", "surrogatepass")  # a claim or a variable may hold any code point
     return f"aws-{binascii.crc32(data):08x}{binascii.crc32(data[::-1]):08x}.json"
 
 
