@@ -195,7 +195,10 @@ class GcpExchanger(Exchanger):
         """What Google's STS calls the federated token."""
         federated = self.federated_token(timeout=timeout)
         url = gcp.introspect_url(self._token_url)
-        return self._ask(lambda context, _: self._drive(context, gcp.introspect(federated, url=url)), timeout=timeout)
+        return self._ask(
+            lambda context, _: self._drive(context, gcp.introspect(federated, url=url, now=context.now)),
+            timeout=timeout,
+        )
 
     # -- cells -------------------------------------------------------------------------------------------
 
