@@ -22,8 +22,8 @@ DAY_SECONDS = 86_400
 AZURE_LIFETIME_SECONDS = 90_000
 """25 hours: what AADSTS70023 names as the longest."""
 LEEWAY_SECONDS = 60
-LOCAL_STS_SUFFIX = ".invalid"
-"""RFC 6761: no name below it exists. The local STS' own tokens have such issuers."""
+LOCAL_STS_HOSTS = ("accounts.google.invalid", "sts.windows.invalid")
+"""Issuers of the local STS' own tokens; RFC 6761 keeps these names from ever existing."""
 
 
 class Finding(NamedTuple):
@@ -64,7 +64,7 @@ def times(token: UnverifiedToken, now: float) -> dict[str, int | None]:
 def is_local_sts(token: UnverifiedToken) -> bool:
     """Whether the token says that the local STS made it, so that it opens no real cloud."""
     try:
-        return (urlsplit(token.issuer).hostname or "").endswith(LOCAL_STS_SUFFIX)
+        return urlsplit(token.issuer).hostname in LOCAL_STS_HOSTS
     except ValueError:
         return False
 
