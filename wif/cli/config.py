@@ -286,8 +286,9 @@ def _finish(context: click.Context, result: _Result, options: dict[str, Any]) ->
     if out is not None:
         for name, text in result.files.items():
             path = out / name
-            if not path.parent.is_dir():
-                private_directory(path.parent)
+            for folder in (out, path.parent):
+                if not folder.is_dir():
+                    private_directory(folder)
             write_atomically(path, text.encode())
             written.append(_absolute(path))
     for message in result.warnings:

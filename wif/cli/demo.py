@@ -32,10 +32,10 @@ def demo_command(
 
     No cloud account and no cluster is needed. Exit status 1 if a part does not end as it must.
     """
-    from wif import demo  # noqa: PLC0415  # only for this command
-
     if keep_keys and keep is None:
         raise click.UsageError("--keep-keys needs --keep DIR")
+    from wif import demo  # noqa: PLC0415  # only for this command
+
     narrator: demo.Narrator
     if wants_json(context):
         narrator = _Silent()
