@@ -180,6 +180,30 @@ def test_settings_files_that_are_none(capsys: pytest.CaptureFixture[str], tmp_pa
         assert err.count("\n") == 2
 
 
+def test_a_settings_file_that_merely_lies_there_names_no_hosts(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "wif.yaml").write_text("aws: {endpoint_url: https://evil.example/}")
+    assert main(["exchange", "aws"]) == 2
+    assert "--config-file wif.yaml" in capsys.readouterr().err
+    assert main(["exchange", "aws", "--config-file", "wif.yaml"]) == 2
+    assert "no role" in capsys.readouterr().err, "a file that is named may"
+
+
+@pytest.mark.usefixtures("fails")
+def test_an_executable_source_logs_nothing_whatever_happens(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    def talk(output_format: str) -> None:
+        logging.getLogger("wif.any").error("a line of %s", output_format)
+
+    option = click.Option(["--format", "output_format"])
+    cli.add_command(Command("fail", callback=talk, params=[option], example="wif fail"))
+    assert main(["fail", "--format", "executable", "--log-level", "debug"]) == 0
+    assert capsys.readouterr().err == ""
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -225,6 +225,7 @@ def test_two_keys_are_equal_only_if_their_parts_are(one: list[str], two: list[st
 
 
 def test_parts_cannot_be_shifted_into_each_other() -> None:
+    assert encode_key(["a,b"]) != encode_key(["a", "b"])
     assert encode_key(["a,1:b", "c"]) != encode_key(["a", "b", "c"])
     assert encode_key(["", "ab"]) != encode_key(["a", "b"])
 
