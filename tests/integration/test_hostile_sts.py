@@ -232,8 +232,7 @@ def test_prefork_children_make_exchanges_of_their_own() -> None:
         call = credentials_of("azure", f"https://localhost:{port}", {"SSL_CERT_FILE": str(server.ca_file)})
         call()
         time.sleep(1.0)  # it has expired: each child must exchange
-        children = []
-        for _ in range(4):
+        for _ in range(4):  # one after the other: a fork while a server thread is inside OpenSSL can end in its locks
             child = os.fork()
             if child == 0:
                 try:
@@ -241,8 +240,7 @@ def test_prefork_children_make_exchanges_of_their_own() -> None:
                 except WifError:
                     os._exit(1)
                 os._exit(0)
-            children.append(child)
-        assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 4
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         call()
         assert server.connections >= 5, "no child used the parent's connection"
 

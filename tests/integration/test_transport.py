@@ -799,36 +799,6 @@ def test_a_forked_child_opens_connections_of_its_own() -> None:
     assert len(server.received) == 6
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_fork_amid_requests_of_other_threads_leaves_the_child_able_to_send() -> None:
-    with HostileServer(answering()) as server:
-        transport = Transport("gcp", environ={"REQUESTS_CA_BUNDLE": str(server.ca_file)})
-        stop = threading.Event()
-
-        def busy() -> None:
-            while not stop.is_set():
-                send(server, transport=transport)
-
-        threads = [threading.Thread(target=busy, daemon=True) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        outcomes = []
-        for _ in range(15):
-            child = os.fork()
-            if child == 0:
-                status = 1
-                try:
-                    status = 0 if send(server, transport=transport, seconds=5).status == 200 else 1
-                finally:
-                    os._exit(status)
-            outcomes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-        stop.set()
-        for thread in threads:
-            thread.join(5)
-        transport.close()
-    assert outcomes == [0] * 15
-
-
 def test_one_transport_is_shared_by_a_process_for_each_cloud() -> None:
     assert shared_transport("aws") is shared_transport("aws")
     assert shared_transport("aws") is not shared_transport("gcp")
