@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
+from wif import config
 from wif.cli import main
 from wif.cli.frame import Command, LazyGroup, surprise
 from wif.cli.root import cli
@@ -222,3 +223,12 @@ def test_an_executable_sources_failure_is_an_answer(capsys: pytest.CaptureFixtur
     assert answer["code"]
     assert answer["message"]
     assert err == ""
+
+
+def test_the_reference_names_every_setting() -> None:
+    page = (Path(__file__).parents[3] / "docs/reference/cli.md").read_text()
+    table = page.partition("| Below | Settings |")[2].partition("\n\n")[0]
+    rows = {row.split("|")[1].strip().strip("`"): row for row in table.splitlines()[2:]}
+    for setting in config._KINDS:
+        cloud, _, name = setting.rpartition(".")
+        assert f"`{name}`" in rows[cloud or "the top"], setting
