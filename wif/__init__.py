@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from wif.edges.token_request import BoundObject
     from wif.errors import (
         ConfigurationError,
+        DriftError,
         ProtocolError,
         RefusedError,
         SubjectChanged,
@@ -40,6 +41,7 @@ __all__ = [
     "CallableSource",
     "ChainedRole",
     "ConfigurationError",
+    "DriftError",
     "Environment",
     "Exchanger",
     "GcpExchanger",
@@ -68,6 +70,7 @@ __version__ = "0.1.0"
 
 _ERRORS = (
     "ConfigurationError",
+    "DriftError",
     "ProtocolError",
     "RefusedError",
     "SubjectChanged",

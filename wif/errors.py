@@ -12,6 +12,7 @@ __all__ = [
     "CODES",
     "CodeInfo",
     "ConfigurationError",
+    "DriftError",
     "ProtocolError",
     "RefusedError",
     "SubjectChanged",
@@ -214,6 +215,90 @@ def _table() -> Mapping[str, CodeInfo]:
             "A trust document is one that the cloud would not store, or says something not known here.",
             "correct the element that the message names",
         ),
+        # -- publishing an issuer -------------------------------------------------------------------------------------
+        "key-private": i(
+            "key",
+            "A private key was given where only public keys belong.",
+            "take the private key away from this machine and give its public half: openssl pkey -in FILE -pubout",
+        ),
+        "key-unknown": i(
+            "key",
+            "No key of this id is known.",
+            "look at the ids with: wif keys status",
+        ),
+        "issuer-unsuitable": i(
+            "issuer",
+            "The issuer or its keys break a rule of a cloud.",
+            "correct what the findings name; each says which cloud breaks",
+        ),
+        "source-is-target": i(
+            "source",
+            "A source of keys is also one of the places that are published to.",
+            "read the keys from the API server, or from a file that this command does not write",
+        ),
+        "state-missing": i(
+            "state",
+            "A target holds documents, but the trusted state does not exist or is empty.",
+            "look at what is there with: wif keys status; then make the state anew with: wif keys status --rebuild",
+        ),
+        "state-invalid": i(
+            "state",
+            "The trusted state cannot be read.",
+            "restore the state from a backup, or make it anew with: wif keys status --rebuild",
+        ),
+        "target-unavailable": i(
+            "target",
+            "A target could not be read or written just now.",
+            "check the network, the credentials and the limits of the target; run it again",
+            True,
+        ),
+        "target-refused": i(
+            "target",
+            "A target does not allow this access.",
+            "give the publisher the rights of this kind of target, and check that bucket, container or provider exists",
+        ),
+        "write-conflict": i(
+            "target",
+            "Others changed the target every time before this write.",
+            "find the other publishers of this target; then run it again",
+            True,
+        ),
+        "precondition-missing": i(
+            "target",
+            "The target has no conditional writes, so two publishers could undo each other.",
+            "let one publisher write it and say so with --single-writer, or run wif issuer watch, which holds a Lease",
+        ),
+        "lease-lost": i(
+            "lease",
+            "This publisher is no longer the one that may write.",
+            "nothing: the new leader goes on; look at the clock and the load of this pod if it happens often",
+            True,
+        ),
+        "drift-found": i(
+            "drift",
+            "A target differs from what it should hold.",
+            "write it with: wif issuer publish",
+        ),
+        "tampering-found": i(
+            "tampering",
+            "A place holds a key or an address that nobody vouches for.",
+            "find out who wrote it; then repair with: wif issuer publish --restore",
+        ),
+        "verification-failed": i(
+            "issuer",
+            "The published documents are not what a cloud needs to see.",
+            "correct what the failed checks name",
+        ),
+        "unsafe-step": i(
+            "rotation",
+            "The step would break tokens that are still in use, or cannot be shown to be safe.",
+            "wait for, or do first, what the reasons name; see: wif keys status",
+        ),
+        "still-used": i(
+            "issuer",
+            "Something still depends on the documents.",
+            "remove the trust in the clouds first, the documents later, and keep the bucket's name",
+        ),
         # -- the cloud refused: the claims -----------------------------------------------------------------
         "audience-mismatch": i(
             "audience",
@@ -400,3 +485,7 @@ class RefusedError(WifError):
 
 class UnavailableError(WifError):
     """The cloud, or this process' budget, cannot serve the request just now."""
+
+
+class DriftError(WifError):
+    """Something is there that should not be, or not as it should be: drift or tampering. Exit status 3."""

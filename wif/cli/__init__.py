@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["main"]
+__all__ = ["main", "publish_oidc_discovery"]
 
 import gc
 import sys
@@ -23,7 +23,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ``wif --version`` and a warm answer of ``wif exchange aws --format credential-process --cache`` come before
     anything else is imported: the aws command line starts this program anew for each of its own calls.
     """
-    given = sys.argv[1:] if arguments is None else list(arguments)
+    return _main(sys.argv[1:] if arguments is None else list(arguments), owns_process=arguments is None)
+
+
+def publish_oidc_discovery() -> int:
+    """The program ``publish-oidc-discovery``: ``wif issuer publish`` by its own name; the exit status."""
+    given = sys.argv[1:]
+    return _main(given if given == ["--version"] else ["issuer", "publish", *given], owns_process=True)
+
+
+def _main(given: list[str], *, owns_process: bool) -> int:
     if given == ["--version"]:
         from wif import __version__  # noqa: PLC0415  # nothing is imported before it is needed
 
@@ -36,7 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if answer is not None:
             sys.stdout.write(answer + "\n")
             return 0
-    owns_process = arguments is None
     if owns_process:
         # What imports make stays to the end: collecting it is 7 % of the time to a credential.
         gc.set_threshold(_COLLECT_AFTER_OBJECTS)

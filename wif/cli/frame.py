@@ -23,7 +23,7 @@ from typing import Any
 
 import click
 
-from wif.errors import ConfigurationError, WifError
+from wif.errors import ConfigurationError, DriftError, WifError
 
 _JSON, _LEVEL, _CONFIG = "wif.json", "wif.log_level", "wif.config_file"
 _LEVELS = ("debug", "info", "warning", "error")
@@ -154,7 +154,7 @@ def named_config_file(context: click.Context) -> str | None:
 
 def report_error(error: WifError, arguments: Sequence[str]) -> int:
     """Say what failed and what to do next; the exit status."""
-    status = 2 if isinstance(error, ConfigurationError) else 1
+    status = 3 if isinstance(error, DriftError) else 2 if isinstance(error, ConfigurationError) else 1
     return _report(
         message=error.message,
         hint=error.hint,

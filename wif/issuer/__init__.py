@@ -1,0 +1,1 @@
+"""Publishing an issuer's documents: gather the keys, write every target, verify from outside, rotate, watch."""
