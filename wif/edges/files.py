@@ -5,7 +5,16 @@ Modes and owners are checked where the system has them; on Windows the folder's 
 
 from __future__ import annotations
 
-__all__ = ["NotRegular", "locked", "private_directory", "read_bounded", "read_private", "write_atomically"]
+__all__ = [
+    "NotRegular",
+    "locked",
+    "private_directory",
+    "read_bounded",
+    "read_private",
+    "replace_file",
+    "sync_directory",
+    "write_atomically",
+]
 
 import errno
 import os
@@ -81,11 +90,29 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     Raises:
         ConfigurationError: file-unusable, and nothing has changed.
     """
-    target = os.fspath(path)
-    directory, name = os.path.split(target)
-    temporary = os.path.join(directory, f".{name}.{os.urandom(6).hex()}")  # noqa: PTH118 - no pathlib at start
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _EXTRA_FLAGS, mode)
+        replace_file(path, data, mode=mode)
+    except OSError as error:
+        _unusable(path, error)
+
+
+def replace_file(path: Path, data: bytes, *, mode: int, directory: int | None = None) -> None:
+    """What :func:`write_atomically` does, with the system's own errors.
+
+    The temporary file is called ``.NAME.`` and 12 hex digits; only a process that is killed leaves it behind.
+
+    Args:
+        directory: a directory's descriptor, below which a path that is a plain name then stands.
+
+    Raises:
+        OSError: and nothing has changed.
+    """
+    target = os.fspath(path)
+    parent, name = os.path.split(target)
+    temporary = os.path.join(parent, f".{name}.{os.urandom(6).hex()}")  # noqa: PTH118 - no pathlib at start
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _EXTRA_FLAGS
+    try:
+        descriptor = os.open(temporary, flags, mode, dir_fd=directory)
         try:
             if _POSIX:
                 os.fchmod(descriptor, mode)  # whatever the umask says
@@ -95,13 +122,15 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.replace(temporary, target)  # noqa: PTH105
-    except OSError as error:
+        os.replace(temporary, target, src_dir_fd=directory, dst_dir_fd=directory)
+    except OSError:
         with suppress(OSError):
-            os.unlink(temporary)  # noqa: PTH108
-        _unusable(path, error)
-    if _POSIX:
-        _sync_directory(directory or ".")
+            os.unlink(temporary, dir_fd=directory)
+        raise
+    if directory is not None:
+        sync_directory(directory)
+    elif _POSIX:
+        _sync_named(parent or ".")
 
 
 def private_directory(path: Path) -> str:
@@ -127,14 +156,19 @@ def private_directory(path: Path) -> str:
 
 
 @contextmanager
-def locked(path: Path, *, timeout_seconds: float = 10.0) -> Iterator[None]:
+def locked(path: Path, *, timeout_seconds: float = 10.0, directory: int | None = None) -> Iterator[None]:
     """Hold an advisory lock between processes and threads; the file stays behind, empty.
+
+    Args:
+        path: of the lock file.
+        timeout_seconds: how long to wait for another holder.
+        directory: a directory's descriptor, below which a path that is relative then stands.
 
     Raises:
         ConfigurationError: file-unusable where the lock file cannot be used, or is still held after the timeout.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NOFOLLOW | _EXTRA_FLAGS, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NOFOLLOW | _EXTRA_FLAGS, 0o600, dir_fd=directory)
     except OSError as error:
         _unusable(path, error)
     try:
@@ -206,16 +240,21 @@ def _require_private(status: os.stat_result, path: Path, kind: str, mode: str) -
         )
 
 
-def _sync_directory(directory: str) -> None:
+def _sync_named(directory: str) -> None:
     try:
         descriptor = os.open(directory, os.O_RDONLY | _EXTRA_FLAGS)
     except OSError:
         return  # a directory that may be written but not read: the rename stands, only its durability is not forced
     try:
-        with suppress(OSError):  # some file systems refuse it
-            os.fsync(descriptor)
+        sync_directory(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_directory(descriptor: int) -> None:
+    """Force the names in an open directory to the disk, where its file system can."""
+    with suppress(OSError):  # some file systems refuse it
+        os.fsync(descriptor)
 
 
 def _unusable(path: Path, error: OSError) -> NoReturn:
