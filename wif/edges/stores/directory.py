@@ -38,6 +38,8 @@ LEFTOVER_SECONDS = 600.0
 
 _FILE_MODE = 0o644
 _DIRECTORY_MODE = 0o755
+_PRIVATE_FILE_MODE = 0o600
+_PRIVATE_DIRECTORY_MODE = 0o700
 _OPEN_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _OPEN_FILE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | _NOFOLLOW
@@ -54,7 +56,8 @@ class DirectoryStore:
     a symlink. Another symlink, or anything that is no regular file where a document belongs, is refused.
 
     Args:
-        url: ``file:///dir``, percent-encoded where it must be.
+        root: the directory's absolute path.
+        public: False for documents that no web server shows, such as the trusted state: 0700 and 0600.
         lock_seconds: how long a write waits for other writers.
     """
 
@@ -62,12 +65,24 @@ class DirectoryStore:
     holds_discovery = True
     keeps_headers = False
 
-    def __init__(self, url: str, *, lock_seconds: float = LOCK_SECONDS) -> None:
+    def __init__(
+        self, root: str | os.PathLike[str], *, public: bool = True, lock_seconds: float = LOCK_SECONDS
+    ) -> None:
         if os.open not in os.supports_dir_fd:
             raise ConfigurationError("a directory is a target on POSIX systems only", code="config-invalid", hint="")
-        self._root = _root_of(url)
+        self._root = _checked_root(os.fspath(root))
+        self._public = public
         self._lock_seconds = lock_seconds
         self.name = "file://" + quote(self._root)
+
+    @classmethod
+    def from_url(cls, url: str, *, lock_seconds: float = LOCK_SECONDS) -> DirectoryStore:
+        """The directory of a URL: ``file:///dir``, percent-encoded where it must be.
+
+        Raises:
+            ConfigurationError: config-invalid.
+        """
+        return cls(_path_of(url), lock_seconds=lock_seconds)
 
     @property
     def root(self) -> str:
@@ -94,13 +109,14 @@ class DirectoryStore:
             )
         *folders, name = _parts(path)
         with self._translated(path), _closing() as opened:
-            _make_root(self._root)
+            mode = _DIRECTORY_MODE if self._public else _PRIVATE_DIRECTORY_MODE
+            _make_root(self._root, mode)
             root = _walk(self._root, (), opened)
             with locked(LOCK_NAME, timeout_seconds=self._lock_seconds, directory=root):
-                directory = _walk_making(root, folders, opened)
+                directory = _walk_making(root, folders, opened, mode)
                 self._require(_content(name, directory), tag, path)
                 _sweep(name, directory)
-                replace_file(name, body, mode=_FILE_MODE, directory=directory)
+                replace_file(name, body, mode=_FILE_MODE if self._public else _PRIVATE_FILE_MODE, directory=directory)
         for warning in self.warnings(path):
             _log.warning("%s", warning)
         return _tag(body)
@@ -128,6 +144,8 @@ class DirectoryStore:
 
         The directories above the root do not count: a web server may see the root by another way.
         """
+        if not self._public:
+            return ()
         found = []
         where = self._root
         for folder in ("", *_parts(path)[:-1]):
@@ -183,21 +201,28 @@ class DirectoryStore:
 # -- names ---------------------------------------------------------------------------------------------------------
 
 
-def _root_of(url: str) -> str:
+def _path_of(url: str) -> str:
+    """The path of a ``file:`` URL; what it must look like is checked with it."""
     try:
         parts = urlsplit(url)
         path = unquote(parts.path, errors="strict")
-        path.encode("utf-8")
-        usable = parts.scheme == "file" and parts.netloc in ("", "localhost") and path.startswith("/")
     except ValueError:
-        usable, path = False, ""
-    if usable and (parts.query or parts.fragment or "\0" in path or {".", ".."} & set(path.split("/"))):
-        usable = False
-    if not usable:
+        return ""
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost") or parts.query or parts.fragment:
         raise ConfigurationError(
-            f"{url!r} is not the URL of a directory, expected file:///absolute/path without '.' and '..'",
+            f"{url!r} is not the URL of a directory, expected file:///absolute/path",
             code="config-invalid",
             hint="write three slashes and the whole path; percent-encode '?', '#' and '%'",
+        )
+    return path
+
+
+def _checked_root(path: str) -> str:
+    if not path.startswith("/") or "\0" in path or {".", ".."} & set(path.split("/")):
+        raise ConfigurationError(
+            f"the directory {path!r} is not an absolute path without '.' and '..'",
+            code="config-invalid",
+            hint="write the whole path: file:///srv/oidc",
         )
     return "/" + "/".join(part for part in path.split("/") if part)
 
@@ -242,24 +267,24 @@ def _walk(root: str | None, folders: list[str] | tuple[str, ...], opened: list[i
     return opened[-1]
 
 
-def _walk_making(root: int, folders: list[str], opened: list[int]) -> int:
+def _walk_making(root: int, folders: list[str], opened: list[int], mode: int) -> int:
     directory = root
     for folder in folders:
         made = False
         try:
-            os.mkdir(folder, _DIRECTORY_MODE, dir_fd=directory)
+            os.mkdir(folder, mode, dir_fd=directory)
             made = True
         except FileExistsError:
             pass
         opened.append(os.open(folder, _OPEN_DIRECTORY | _NOFOLLOW, dir_fd=directory))
         if made:
-            _open_to_all(opened[-1])
+            _widen(opened[-1], mode)
             sync_directory(directory)
         directory = opened[-1]
     return directory
 
 
-def _make_root(root: str) -> None:
+def _make_root(root: str, mode: int) -> None:
     """The root and its parents, where they are not there yet."""
     root = os.path.realpath(root)  # a symlink whose end is missing is made at its end
     missing = []
@@ -268,17 +293,17 @@ def _make_root(root: str) -> None:
         root = os.path.dirname(root)  # noqa: PTH120
     for path in reversed(missing):
         try:
-            os.mkdir(path, _DIRECTORY_MODE)  # noqa: PTH102
+            os.mkdir(path, mode)  # noqa: PTH102
         except FileExistsError:
             continue  # another publisher's, or a file: then opening it says so
         with _closing() as opened:
-            _open_to_all(_walk(path, (), opened))
+            _widen(_walk(path, (), opened), mode)
             sync_directory(_walk(os.path.dirname(path), (), opened))  # noqa: PTH120
 
 
-def _open_to_all(directory: int) -> None:
+def _widen(directory: int, mode: int) -> None:
     """What the umask took away; a set-group-id bit that was inherited stays."""
-    os.fchmod(directory, stat.S_IMODE(os.fstat(directory).st_mode) | _DIRECTORY_MODE)
+    os.fchmod(directory, stat.S_IMODE(os.fstat(directory).st_mode) | mode)
 
 
 def _content(name: str, directory: int) -> bytes | None:
