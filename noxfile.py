@@ -26,6 +26,12 @@ VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 INSTALL_LIMIT_SECONDS = 120
 """``pip install wif[all]`` into an empty environment: a resolver that backtracks without end is seen here first."""
 
+IMAGE_EXTRAS = ("publish", "serve", "gcp")
+"""What the image of deploy/Dockerfile can do: publish, serve, and use Google's standard credentials."""
+
+AZURITE_VERSION = "3.37.0"
+"""Azure's own storage emulator, for the tests of that target."""
+
 PURE = "wif/core/*,wif/clouds/*,wif/trust/*,wif/config.py,wif/errors.py"
 """The half without I/O; its branches are covered whole."""
 
@@ -122,7 +128,21 @@ def tests(session: nox.Session) -> None:
 def e2e(session: nox.Session) -> None:
     """Real SDKs and servers on loopback, a real API server of KUBEBUILDER_ASSETS; on the oldest and newest Python."""
     _install(session, "test")
+    session.env["WIF_AZURITE"] = _azurite(session)
     _pytest(session, "tests/integration", "-n", "2", "--dist", "loadgroup")
+
+
+def _azurite(session: nox.Session) -> str:
+    """The program of Azure's storage emulator, from npm; where that does not work, its tests say what is missing."""
+    folder = Path(".nox") / f"azurite-{AZURITE_VERSION}"
+    program = folder / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
+    npm = shutil.which("npm")
+    if not program.exists() and npm is not None:
+        command = [npm, "install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", str(folder)]
+        done = subprocess.run([*command, f"azurite@{AZURITE_VERSION}"], check=False, timeout=INSTALL_LIMIT_SECONDS * 3)
+        if done.returncode:
+            session.warn(f"npm could not install azurite@{AZURITE_VERSION}: its tests are skipped")
+    return str(program.resolve()) if program.exists() else ""
 
 
 @nox.session
@@ -159,6 +179,34 @@ def build(session: nox.Session) -> None:
     every = _extras_of_all()
     for extras in ("all", ",".join(name for name in every if name != "cel")):
         _install_empty(session, wheel, extras)
+    _install_locked(session, wheel)
+
+
+def _install_locked(session: nox.Session, wheel: Path) -> None:
+    """What the image's recipe does, without the image: only packages whose hashes are locked, then the wheel alone."""
+    python = _empty_environment(session)
+    pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    locked = ["--require-hashes", "--only-binary", ":all:", "-r"]
+    session.run(*pip, *locked, "deploy/requirements-build.txt", external=True)
+    session.run(*pip, *locked, "deploy/requirements.txt", external=True)
+    session.run(*pip, "--no-deps", str(wheel), external=True)
+    session.run(str(python), "-m", "pip", "check", external=True, silent=True)
+    for program in ("wif", "publish-oidc-discovery"):
+        session.run(str(python.with_name(program)), "--version", external=True)
+    session.run(str(python.with_name("wif")), "issuer", "publish", "--help", external=True, silent=True)
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Renew the packages of the image: versions and hashes for every platform, from the project's own extras."""
+    session.install("-q", "uv>=0.9")
+    common = ["--universal", "--python-version", "3.13", "--generate-hashes", "--no-emit-index-url", "--no-annotate"]
+    extras = [word for extra in IMAGE_EXTRAS for word in ("--extra", extra)]
+    compile_ = ["uv", "pip", "compile", "--upgrade", "--quiet", "--no-header", *common]
+    session.run(*compile_, *extras, "-o", "deploy/requirements.txt", "pyproject.toml")
+    build = Path(session.create_tmp()) / "build.in"
+    build.write_text("\n".join(nox.project.load_toml("pyproject.toml")["build-system"]["requires"]))
+    session.run(*compile_, "-o", "deploy/requirements-build.txt", str(build))
 
 
 def _extras_of_all() -> list[str]:
@@ -166,11 +214,15 @@ def _extras_of_all() -> list[str]:
     return str(line).removeprefix("wif[").removesuffix("]").split(",")
 
 
-def _install_empty(session: nox.Session, wheel: Path, extras: str) -> None:
+def _empty_environment(session: nox.Session) -> Path:
     folder = Path(session.create_tmp()) / "empty"
     shutil.rmtree(folder, ignore_errors=True)
     session.run("python", "-m", "venv", str(folder), silent=True)
-    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    return folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+
+
+def _install_empty(session: nox.Session, wheel: Path, extras: str) -> None:
+    python = _empty_environment(session)
     began = time.monotonic()
     try:
         subprocess.run(
