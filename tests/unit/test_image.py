@@ -1,4 +1,4 @@
-"""The image's recipe: pinned base, locked packages, nobody's root. Building it needs a container engine; CI has none."""
+"""The image's recipe: pinned base, locked packages, nobody's root. To build it needs an engine, which CI lacks."""
 
 from __future__ import annotations
 
