@@ -5,9 +5,14 @@ from __future__ import annotations
 __all__ = ["Duration", "parse_duration", "show_duration"]
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[int]  # generic since click 8.3
+else:
+    _ParamType = click.ParamType
 
 _UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _FORM = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,8})h)?(?:(\d{1,9})m)?(?:(\d{1,11})s)?")
@@ -44,7 +49,7 @@ def show_duration(seconds: float) -> str:
     return " ".join(parts[:2]) or "0s"
 
 
-class Duration(click.ParamType):
+class Duration(_ParamType):
     """An option's value in seconds, typed as :func:`parse_duration` reads it."""
 
     name = "duration"
