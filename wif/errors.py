@@ -398,6 +398,11 @@ def _table() -> Mapping[str, CodeInfo]:
         "cluster-unavailable": i(
             "cluster", "The Kubernetes API server cannot be used.", "check the kubeconfig and that the server is ready"
         ),
+        "cluster-refused": i(
+            "permission",
+            "The Kubernetes API server refused the request.",
+            "grant the right, or correct the object, that the message names",
+        ),
     }
 
 

@@ -335,9 +335,14 @@ class _TLSPool(_Pool, HTTPSConnectionPool):
     ConnectionCls = _WatchedTLS
 
 
-def manager(context: ssl.SSLContext, proxy: Proxy | None) -> PoolManager:
-    """Pools of watched connections, over a CONNECT proxy where there is one."""
+def manager(context: ssl.SSLContext, proxy: Proxy | None, *, server_hostname: str | None = None) -> PoolManager:
+    """Pools of watched connections, over a CONNECT proxy where there is one.
+
+    ``server_hostname`` is the name that the certificates must have, whatever host or address is dialled.
+    """
     settings: dict[str, Any] = {"num_pools": 16, "maxsize": 8, "retries": False, "ssl_context": context}
+    if server_hostname is not None:
+        settings |= {"server_hostname": server_hostname, "assert_hostname": server_hostname}
     if proxy is None:
         pools = PoolManager(**settings)
     else:

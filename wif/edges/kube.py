@@ -1,31 +1,36 @@
-"""The Kubernetes API server: TokenRequest and the discovery endpoints.
-
-Inside a cluster the mounted token, its CA and the address are enough. A kubeconfig in all its forms (exec plugins,
-providers, certificates) is read by the ``kubernetes`` package, which is imported only then: it costs half a second.
-"""
+"""The Kubernetes API server: objects, TokenRequest and the discovery endpoints."""
 
 from __future__ import annotations
 
-__all__ = ["SERVICE_ACCOUNT_DIRECTORY", "KubeClient"]
+__all__ = ["KUBERNETES_NAME", "PROBE_AUDIENCE", "REQUEST_SECONDS", "SERVICE_ACCOUNT_DIRECTORY", "KubeClient"]
 
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from wif.core.flow import Request, Response
 from wif.core.hosts import AllowedHosts
-from wif.edges.files import read_bounded
-from wif.edges.token_request import IssuedToken, TokenRequest
+from wif.core.token import read_token
+from wif.edges.kube_access import SERVICE_ACCOUNT_DIRECTORY, Access, address_url, of_kubeconfig, of_pod, of_url
+from wif.edges.kube_answers import (
+    DISCOVERY_PATH,
+    ENDPOINT_SLICES_PATH,
+    JWKS_PATH,
+    ApiServerEndpoint,
+    IssuerDocuments,
+    ServiceAccountName,
+    endpoints_of,
+    failure,
+    max_age_seconds,
+    status_of,
+    warnings_of,
+)
+from wif.edges.token_request import MAX_EXPIRATION_SECONDS, IssuedToken, TokenRequest
 from wif.edges.transport import Transport
 from wif.errors import ConfigurationError, TokenError, TransportError, UnavailableError, WifError
-
-if TYPE_CHECKING:
-    from urllib3 import PoolManager
-
-SERVICE_ACCOUNT_DIRECTORY = "/var/run/secrets/kubernetes.io/serviceaccount"
-"""Where the kubelet mounts a pod's own token, CA and namespace."""
 
 REQUEST_SECONDS = 10.0
 """Wall time of one request; the API server's own admission may take some of it."""
@@ -34,29 +39,47 @@ _PAUSE_SECONDS = 0.25
 _MAX_PAUSE_SECONDS = 5.0
 """Before the one retry: by default, and where Retry-After asks for more."""
 
-_MAX_TOKEN_BYTES = 1 << 16
+PROBE_AUDIENCE = "urn:wif:probe"
+"""An audience that nobody accepts: for tokens that are looked at and dropped."""
+
+KUBERNETES_NAME = "kubernetes.default.svc"
+"""The name that every API server's certificate has, whatever address it is dialled by."""
 
 
 class KubeClient:
     """One API server and the way to be known there. Safe for threads.
 
-    Made by :meth:`in_cluster`, :meth:`from_kubeconfig` or :meth:`find`; the constructor takes what these found.
-
-    Args:
-        server: the API server's URL.
-        transport: how to reach it.
-        authorization: gives the value of the header ``Authorization``, or None, anew for each request.
-        origin: what messages call it.
+    Made by :meth:`in_cluster`, :meth:`from_kubeconfig`, :meth:`find` or :meth:`from_url`; the constructor takes what
+    these found. :meth:`at` is the same caller at one API server of the cluster.
     """
 
-    def __init__(
-        self, server: str, *, transport: Transport, authorization: Callable[[], str | None], origin: str
-    ) -> None:
-        self.server = server.rstrip("/")
-        self.origin = origin
-        self._transport = transport
-        self._authorization = authorization
-        self._hosts = AllowedHosts(builtin=lambda _: False).with_urls([server], origin=origin)
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._transport = access.transport()
+        self._hosts = AllowedHosts(builtin=lambda _: False).with_urls([access.server], origin=access.origin)
+
+    @property
+    def server(self) -> str:
+        """The API server's URL."""
+        return self._access.server
+
+    @property
+    def origin(self) -> str:
+        """What messages call it."""
+        return self._access.origin
+
+    @property
+    def is_verified(self) -> bool:
+        """False where the kubeconfig says ``insecure-skip-tls-verify``.
+
+        Whoever sits between can then answer for the API server, so keys that came this way must not be published.
+        """
+        return self._access.is_verified
+
+    @property
+    def namespace(self) -> str | None:
+        """The namespace that the kubeconfig's context names, or the pod's own."""
+        return self._access.namespace
 
     @classmethod
     def in_cluster(
@@ -67,35 +90,7 @@ class KubeClient:
         Raises:
             ConfigurationError: config-missing where this is no pod of a cluster, or its token is not mounted.
         """
-        host, port = environ.get("KUBERNETES_SERVICE_HOST"), environ.get("KUBERNETES_SERVICE_PORT")
-        if not host or not port:
-            raise ConfigurationError(
-                "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set: this is no pod of a cluster",
-                code="config-missing",
-                hint="name a kubeconfig",
-            )
-        token, authority = (os.path.join(os.fspath(directory), name) for name in ("token", "ca.crt"))  # noqa: PTH118
-        for path in (token, authority):
-            if not os.path.exists(path):  # noqa: PTH110
-                raise ConfigurationError(
-                    f"{path} is not there: the pod's own token is not mounted",
-                    code="config-missing",
-                    hint="set automountServiceAccountToken: true, or name a kubeconfig",
-                )
-
-        def authorization() -> str:
-            try:
-                text = read_bounded(token, _MAX_TOKEN_BYTES).decode("ascii").strip()
-            except (OSError, ValueError) as error:
-                raise ConfigurationError(f"{token} cannot be read", code="file-unusable") from error
-            return f"Bearer {text}"
-
-        return cls(
-            f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
-            transport=Transport(environ={"SSL_CERT_FILE": authority}),
-            authorization=authorization,
-            origin="the cluster of this pod",
-        )
+        return cls(of_pod(environ=environ, directory=directory))
 
     @classmethod
     def from_kubeconfig(cls, path: str | os.PathLike[str] | None = None, context: str | None = None) -> KubeClient:
@@ -108,50 +103,7 @@ class KubeClient:
         Raises:
             ConfigurationError: extra-missing, config-missing, config-invalid.
         """
-        try:
-            import yaml  # noqa: PLC0415
-            from kubernetes import client, config  # noqa: PLC0415  # half a second, and an extra
-        except ImportError as error:
-            raise ConfigurationError(
-                "reading a kubeconfig needs the package kubernetes",
-                code="extra-missing",
-                hint="pip install 'wif[kubernetes]'; inside a cluster it is not needed",
-            ) from error
-        named = os.fspath(path) if path is not None else None
-        origin = f"the kubeconfig {named or os.environ.get('KUBECONFIG') or '~/.kube/config'}"
-        if named is not None and not os.path.exists(named):  # noqa: PTH110
-            raise ConfigurationError(f"{origin} is not there", code="config-missing")
-        configuration = client.Configuration()
-        try:
-            # no-untyped-call: the package types a part of itself
-            config.load_kube_config(named, context, configuration, persist_config=False)  # type: ignore[no-untyped-call]
-        except (
-            config.ConfigException,
-            yaml.YAMLError,
-            OSError,
-            ValueError,
-            LookupError,
-            TypeError,
-            AttributeError,
-        ) as error:
-            reason = " ".join(str(error).split())[:300] if isinstance(error, config.ConfigException) else "unreadable"
-            raise ConfigurationError(f"{origin} cannot be used: {reason}", code="config-invalid") from error
-        return cls._from_configuration(configuration, client.ApiClient, origin)
-
-    @classmethod
-    def _from_configuration(cls, configuration: Any, api_client: Any, origin: str) -> KubeClient:
-        try:
-            pools: PoolManager = api_client(configuration).rest_client.pool_manager
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(f"{origin} cannot be used: {error}", code="config-invalid") from error
-
-        def authorization() -> str | None:
-            value: str | None = configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
-            return value
-
-        return cls(
-            configuration.host, transport=Transport(pool_manager=pools), authorization=authorization, origin=origin
-        )
+        return cls(of_kubeconfig(path, context))
 
     @classmethod
     def find(cls, kubeconfig: str | os.PathLike[str] | None = None, *, context: str | None = None) -> KubeClient:
@@ -164,6 +116,48 @@ class KubeClient:
                     raise
         return cls.from_kubeconfig(kubeconfig, context)
 
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        credentials_of: KubeClient | None = None,
+        server_hostname: str | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> KubeClient:
+        """The API server at a URL that the caller names (``--api-server``).
+
+        Args:
+            url: https, e.g. ``https://10.0.0.11:6443``; plain http for loopback alone.
+            credentials_of: whose credentials, authorities and proxy to use; None asks without credentials, with the
+                authorities and the proxy of ``environ``.
+            server_hostname: the name that the certificate must have, where the URL's host is not it.
+
+        Raises:
+            ConfigurationError: config-invalid where it is no such URL.
+        """
+        if not url.startswith(("https://", "http://")) or any(c in url for c in "?#@ "):
+            raise ConfigurationError(
+                "the URL of an API server is not one",  # not shown: it may hold a password
+                code="config-invalid",
+                hint="write https://HOST:PORT, without user, query or fragment",
+            )
+        if credentials_of is not None:
+            return credentials_of._at(url, server_hostname)
+        return cls(of_url(url, server_hostname=server_hostname, environ=environ))
+
+    def at(self, address: str, port: int, *, server_hostname: str = KUBERNETES_NAME) -> KubeClient:
+        """The same caller at one API server, dialled by address: its certificate must have the name given."""
+        return self._at(address_url(address, port), server_hostname)
+
+    def _at(self, url: str, server_hostname: str | None) -> KubeClient:
+        url = url.rstrip("/")
+        return KubeClient(
+            replace(self._access, server=url, server_hostname=server_hostname, origin=f"the API server {url}")
+        )
+
+    # -- the issuer ------------------------------------------------------------------------------------------------
+
     def request_token(self, request: TokenRequest) -> IssuedToken:
         """Ask for a ServiceAccount's token.
 
@@ -171,37 +165,168 @@ class KubeClient:
             TokenError: token-request-refused, with the API server's words.
             UnavailableError: cluster-unavailable.
         """
-        answer = self._send("POST", request.path, request.body(), "TokenRequest")
+        answer = self._send("POST", request.path, request.body(), operation="TokenRequest")
         if answer.status not in (200, 201):
             raise _refused(answer, request, self.server)
-        return IssuedToken.from_answer(answer.body)
+        return IssuedToken.from_answer(answer.body, warnings=warnings_of(answer))
+
+    def longest_token_seconds(self, namespace: str, service_account: str, *, audience: str = PROBE_AUDIENCE) -> int:
+        """How long this API server lets a token live; 0 where ``--service-account-max-token-expiration`` is not set.
+
+        It asks for the longest token that can be asked for, with an audience that nobody accepts, and drops it.
+
+        Raises:
+            TokenError: token-request-refused.
+            UnavailableError: cluster-unavailable.
+        """
+        asked = TokenRequest(
+            namespace=namespace,
+            service_account=service_account,
+            audiences=(audience,),
+            expiration_seconds=MAX_EXPIRATION_SECONDS,
+        )
+        granted = self.request_token(asked).unverified_lifetime_seconds
+        return 0 if granted >= MAX_EXPIRATION_SECONDS else granted
+
+    def accepts_token(self, token: str) -> bool:
+        """Whether this API server knows who the bearer of a token is: asked with that token alone, 401 is no.
+
+        No right is needed, neither to review tokens nor for what is asked for: 403 also says that it is known.
+
+        Raises:
+            UnavailableError: cluster-unavailable where the answer decides nothing.
+        """
+        transport = self._access.transport(with_certificate=False)
+        try:
+            answer = self._send("GET", JWKS_PATH, operation="authentication", bearer=token, transport=transport)
+        finally:
+            transport.close()
+        if answer.status == 401:
+            return False
+        if answer.status in (200, 403, 404):  # 404: authenticated, but no discovery is served
+            return True
+        raise failure(answer, method="GET", path=JWKS_PATH, server=self.server)
+
+    def refuses_token(self, token: str) -> bool:
+        """The opposite of :meth:`accepts_token`: how it must be for a token of a cloud's audience."""
+        return not self.accepts_token(token)
+
+    def service_account(self) -> ServiceAccountName | None:
+        """The ServiceAccount that this client is, by its own token; None where it is known otherwise."""
+        kind, _, token = (self._access.authorization() or "").partition(" ")
+        try:
+            read = read_token(token, origin=self.origin, now=time.time(), check_times=False)
+        except TokenError:
+            return None  # no token, or one of another kind
+        return ServiceAccountName.from_subject(read.subject) if kind == "Bearer" else None
+
+    def issuer_documents(self) -> IssuerDocuments:
+        """The discovery document and the key set that this API server serves.
+
+        Raises:
+            ConfigurationError: issuer-invalid where it serves none.
+            RefusedError: cluster-refused, the missing right named.
+            UnavailableError: cluster-unavailable.
+        """
+        answers = []
+        for path in (DISCOVERY_PATH, JWKS_PATH):
+            answer = self._send("GET", path, operation=f"GET {path}")
+            if answer.status == 404:
+                raise ConfigurationError(
+                    f"{self.origin} serves no {path} (404): the issuer is not a valid https URL",
+                    code="issuer-invalid",
+                    hint="set --service-account-issuer to an https URL without query and fragment, and restart the "
+                    "API server; a server that is no kube-apiserver answers 404 too",
+                )
+            if answer.status != 200:
+                raise failure(answer, method="GET", path=path, server=self.server)
+            answers.append(answer)
+        return IssuerDocuments(
+            discovery=answers[0].body, jwks=answers[1].body, max_age_seconds=max_age_seconds(answers[1])
+        )
+
+    def api_server_endpoints(self, *, ready: bool | None = True) -> tuple[ApiServerEndpoint, ...]:
+        """Where the cluster's API servers listen, by the EndpointSlices of ``default/kubernetes``; see :meth:`at`.
+
+        Args:
+            ready: True for those that are ready, False for those that are not, None for all.
+
+        Raises:
+            RefusedError: cluster-refused, the missing right named.
+            UnavailableError: cluster-unavailable.
+        """
+        return endpoints_of(self.request_object("GET", ENDPOINT_SLICES_PATH), ready=ready)
+
+    # -- any request -----------------------------------------------------------------------------------------------
 
     def get_raw(self, path: str) -> bytes:
         """The body of a GET, e.g. of ``/.well-known/openid-configuration`` or ``/openid/v1/jwks``.
 
         Raises:
-            UnavailableError: cluster-unavailable, also where the API server refuses.
+            UnavailableError: cluster-unavailable, also where the API server has no such path.
+            RefusedError: cluster-refused, the missing right named.
         """
-        answer = self._send("GET", path, b"", f"GET {path}")
-        if answer.status != 200:
-            reason, message = _status(answer)
+        answer = self._send("GET", path, operation=f"GET {path}")
+        if answer.status == 404:
+            reason, message = status_of(answer)
             raise UnavailableError(
-                f"GET {path} at {self.server}: {answer.status} {reason}: {message}",
+                f"GET {path} at {self.server}: 404 {reason}: {message}",
                 code="cluster-unavailable",
-                status=answer.status,
+                status=404,
                 cloud_code=reason,
             )
+        if answer.status != 200:
+            raise failure(answer, method="GET", path=path, server=self.server)
         return answer.body
 
     def get(self, path: str) -> Mapping[str, Any]:
         """As :meth:`get_raw`, read as a JSON object."""
+        return self._object(self.get_raw(path), "GET", path)
+
+    def request_object(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        content_type: str = "application/json",
+        repeat: bool = True,
+        timeout_seconds: float = REQUEST_SECONDS,
+    ) -> Mapping[str, Any]:
+        """Send one request of the API and read the object that it answers.
+
+        Args:
+            repeat: once more, after a short pause, where the server was busy or no answer came. A write on a
+                resourceVersion may then conflict with itself: False leaves that to the caller.
+            timeout_seconds: of each of the two.
+
+        Raises:
+            WriteConflict: 409: another resourceVersion stands there, or an object of that name.
+            RefusedError: cluster-refused; ``status`` 403 (the hint names the missing right), 404, 413, 422.
+            UnavailableError: cluster-unavailable; ``retryable`` where another try may do.
+        """
+        payload = b"" if body is None else json.dumps(body).encode()
+        answer = self._send(
+            method,
+            path,
+            payload,
+            operation=f"{method} {path.partition('?')[0]}",
+            content_type=content_type,
+            repeat=repeat,
+            timeout_seconds=timeout_seconds,
+        )
+        if not 200 <= answer.status < 300:
+            raise failure(answer, method=method, path=path, server=self.server)
+        return self._object(answer.body, method, path)
+
+    def _object(self, body: bytes, method: str, path: str) -> Mapping[str, Any]:
         try:
-            value = json.loads(self.get_raw(path))
+            value = json.loads(body)
         except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
             raise UnavailableError(
-                f"GET {path} at {self.server}: the answer is no JSON object", code="cluster-unavailable"
+                f"{method} {path} at {self.server}: the answer is no JSON object", code="cluster-unavailable"
             )
         return value
 
@@ -209,30 +334,48 @@ class KubeClient:
         """Close idle connections."""
         self._transport.close()
 
-    def _send(self, method: str, path: str, body: bytes, operation: str) -> Response:
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        operation: str,
+        content_type: str = "application/json",
+        repeat: bool = True,
+        timeout_seconds: float = REQUEST_SECONDS,
+        bearer: str | None = None,
+        transport: Transport | None = None,
+    ) -> Response:
         """Send, and once more after a short pause where the server could not answer just then."""
+        headers = {"accept": "application/json, */*"}  # the JWKS comes as application/jwk-set+json alone
+        if body:
+            headers["content-type"] = content_type
+        request = Request(method=method, url=self.server + path, headers=headers, body=body, operation=operation)
+
+        def once() -> Response:
+            return self._send_once(request, bearer, timeout_seconds, transport or self._transport)
+
         try:
-            answer = self._send_once(method, path, body, operation)
-            if answer.status != 429 and answer.status < 500:
+            answer = once()
+            if not repeat or (answer.status != 429 and answer.status < 500):
                 return answer
             pause = _retry_after(answer)
         except UnavailableError as error:
-            if not error.retryable:
+            if not repeat or not error.retryable:
                 raise
             pause = _PAUSE_SECONDS
         time.sleep(pause)
-        return self._send_once(method, path, body, operation)
+        return once()
 
-    def _send_once(self, method: str, path: str, body: bytes, operation: str) -> Response:
-        headers = {"accept": "application/json, */*"}  # the JWKS comes as application/jwk-set+json alone
-        if body:
-            headers["content-type"] = "application/json"
-        authorization = self._authorization()
+    def _send_once(
+        self, request: Request, bearer: str | None, timeout_seconds: float, transport: Transport
+    ) -> Response:
+        authorization = self._access.authorization() if bearer is None else f"Bearer {bearer}"
         if authorization:
-            headers["authorization"] = authorization
-        request = Request(method=method, url=self.server + path, headers=headers, body=body, operation=operation)
+            request = replace(request, headers={**request.headers, "authorization": authorization})
         try:
-            return self._transport.send(request, deadline=time.monotonic() + REQUEST_SECONDS, hosts=self._hosts)
+            return transport.send(request, deadline=time.monotonic() + timeout_seconds, hosts=self._hosts)
         except TransportError as error:
             raise UnavailableError(
                 f"{self.origin} cannot be asked: {error.message}",
@@ -243,7 +386,7 @@ class KubeClient:
 
 
 def _refused(answer: Response, request: TokenRequest, server: str) -> WifError:
-    reason, message = _status(answer)
+    reason, message = status_of(answer)
     whose = f"{request.namespace}/{request.service_account}"
     what = f"TokenRequest for {whose} at {server}: {answer.status} {reason}: {message}"
     if answer.status == 429 or answer.status >= 500:
@@ -259,20 +402,6 @@ def _refused(answer: Response, request: TokenRequest, server: str) -> WifError:
     return TokenError(
         what, code="token-request-refused", hint=hint, status=answer.status, cloud_code=reason, retryable=False
     )
-
-
-def _status(answer: Response) -> tuple[str, str]:
-    """Reason and message of Kubernetes' Status object."""
-    try:
-        value = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict) or value.get("kind") != "Status":
-        return "Unknown", "the answer is no Status object"
-    return tuple(
-        "".join(c if c.isprintable() else " " for c in str(value.get(name) or default)[:500])
-        for name, default in (("reason", "Unknown"), ("message", "no message"))
-    )  # type: ignore[return-value]  # two names, two texts
 
 
 def _retry_after(answer: Response) -> float:

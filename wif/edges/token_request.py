@@ -12,7 +12,8 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from wif.errors import ConfigurationError, UnavailableError
+from wif.core.token import read_token
+from wif.errors import ConfigurationError, TokenError, UnavailableError
 
 MIN_EXPIRATION_SECONDS = 600
 MAX_EXPIRATION_SECONDS = 1 << 32
@@ -84,9 +85,23 @@ class IssuedToken:
 
     token: str = field(repr=False)
     expires_at: datetime
+    warnings: tuple[str, ...] = ()
+    """What the API server remarked, e.g. that it shortened the lifetime."""
+
+    @property
+    def unverified_lifetime_seconds(self) -> int:
+        """From ``iat`` to ``exp``, both by the API server's clock.
+
+        Raises:
+            TokenError: where the token has no such claims.
+        """
+        read = read_token(self.token, origin="TokenRequest", now=0.0, check_times=False)
+        if read.issued_at is None:
+            raise TokenError("the token of TokenRequest has no iat claim", code="token-claim")
+        return int(read.expires_at - read.issued_at)
 
     @classmethod
-    def from_answer(cls, body: bytes) -> IssuedToken:
+    def from_answer(cls, body: bytes, *, warnings: tuple[str, ...] = ()) -> IssuedToken:
         """Read the answer's JSON.
 
         Raises:
@@ -99,7 +114,7 @@ class IssuedToken:
             token, expires = None, None
         if not isinstance(token, str) or not token or expires is None or expires.tzinfo is None:
             raise UnavailableError("the API server's answer to TokenRequest holds no token", code="cluster-unavailable")
-        return cls(token=token, expires_at=expires.astimezone(UTC))
+        return cls(token=token, expires_at=expires.astimezone(UTC), warnings=warnings)
 
 
 def _refuse(what: str) -> None:

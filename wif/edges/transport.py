@@ -78,6 +78,9 @@ class Transport:
         limits: connect and read timeouts.
         environ: where proxy and CA variables are read, at every request.
         idle_seconds: a connection that rested longer is not used again.
+        server_hostname: the name that certificates must have, and that is asked for by SNI, where the URL holds an
+            address that they do not name; not together with ``pool_manager``.
+        max_body_bytes: the largest answer that is read; at most 4 MiB come over the wire.
     """
 
     def __init__(
@@ -88,8 +91,12 @@ class Transport:
         limits: Limits = LIMITS,
         environ: Mapping[str, str] = os.environ,
         idle_seconds: float = IDLE_SECONDS,
+        server_hostname: str | None = None,
+        max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
         self.cloud = cloud
+        self._server_hostname = server_hostname
+        self._max_body_bytes = max_body_bytes
         self._idle_seconds = idle_seconds
         self._given = pool_manager
         self._limits = limits
@@ -175,7 +182,7 @@ class Transport:
                 pool = connections.pool_of(self._manager(trust, proxy), target.scheme, target.host, target.port)
                 answer = self._open(pool, request, target, headers=headers, call=call)
                 try:
-                    return _read(answer, call)
+                    return _read(answer, call, self._max_body_bytes)
                 finally:
                     answer.close()  # a whole answer's connection is back in its pool already
             except CAUGHT as error:
@@ -224,7 +231,9 @@ class Transport:
             if manager is None:
                 while len(self._managers) >= _MAX_MANAGERS:
                     self._managers.pop(next(iter(self._managers))).clear()
-                manager = self._managers[key] = connections.manager(trust.context(), proxy)
+                manager = self._managers[key] = connections.manager(
+                    trust.context(), proxy, server_hostname=self._server_hostname
+                )
         return manager
 
 
@@ -255,19 +264,19 @@ def _headers(request: Request) -> dict[str, str]:
     return headers
 
 
-def _read(answer: BaseHTTPResponse, call: Call) -> Response:
+def _read(answer: BaseHTTPResponse, call: Call, max_body_bytes: int) -> Response:
     headers = {name.lower(): value for name, value in answer.headers.items()}
     if answer.status in (301, 302, 303, 307, 308):
         raise RedirectAnswer(headers.get("location", ""))
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise MalformedAnswer("a compressed body, which was not asked for")
-    if int(headers.get("content-length") or 0) > MAX_BODY_BYTES:
+    if int(headers.get("content-length") or 0) > max_body_bytes:
         raise OversizedAnswer("its body")
     chunks: list[bytes] = []
     size = 0
     while chunk := answer.read(65_536):
         size += len(chunk)
-        if size > MAX_BODY_BYTES:
+        if size > max_body_bytes:
             raise OversizedAnswer("its body")
         chunks.append(chunk)
     if call.over:  # what looks like the end of the body may be our own shutdown
