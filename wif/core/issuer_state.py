@@ -276,7 +276,7 @@ def _tombstone(place: str, kid: str, value: object) -> Tombstone:
             _invalid(f"has a {place}.fingerprint that is not the one of {place}.jwk")
     return Tombstone(
         removed_at=_member(document, place, "removed_at", _time),
-        how=cast(RemovedHow, how),
+        how=cast("RemovedHow", how),
         reason=_member(document, place, "reason", _text),
         jwk=jwk,
         fingerprint=fingerprint,
@@ -343,7 +343,7 @@ def _time(value: object, place: str) -> datetime:
             return datetime.fromisoformat(value)
         except ValueError:
             pass
-    _unexpected(place, "a time such as 2026-01-31T12:00:00Z", value)
+    return _unexpected(place, "a time such as 2026-01-31T12:00:00Z", value)
 
 
 def _joined(place: str, name: str) -> str:
