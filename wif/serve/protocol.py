@@ -1,0 +1,254 @@
+"""uvicorn's HTTP protocol with limits: every phase of a connection has a deadline, every size a bound.
+
+What uvicorn leaves open, each shown by a test: a head of any size and age (slowloris), a body of any size, requests
+pipelined without end, a refusal written in front of an earlier request's answer, and a stop that closes an idle
+connection under a request that is on its way.
+
+There are no timers per request. A connection carries one deadline, and the server looks over all of them once a
+second.
+"""
+
+from __future__ import annotations
+
+__all__ = ["GuardedProtocol"]
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+if TYPE_CHECKING:
+    from uvicorn import Config
+    from uvicorn.server import ServerState
+
+    from wif.serve.httpd import Guard
+
+_LAST_SECONDS = 5.0
+"""Between the close of an expired connection and its abort: time for TLS' farewell."""
+_LINGER_SECONDS = 2.0
+"""How long a client that is still sending may read why it is refused: a close at once would reset the connection and
+take the answer away with it."""
+
+# what a connection is waiting for: plain numbers, they are compared several times per request
+_IDLE: Final = 0
+_HEAD: Final = 1
+_BODY: Final = 2
+_WORK: Final = 3
+
+_STILL_SENDING = frozenset({413, 414, 431})
+_ASK_AGAIN = frozenset({429, 503})
+_UPGRADED = -1
+
+
+class _Refused(Exception):
+    """Ends the parsing of a request; ``_refusal`` says with what it is answered."""
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection under the limits of ``guard``."""
+
+    def __init__(
+        self, *, config: Config, server_state: ServerState, guard: Guard, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        super().__init__(config, server_state, {}, loop)
+        # none before the first request, whatever uvicorn annotates
+        self.cycle: Any = None
+        self.guard = guard
+        self.deadline = 0.0
+        self._phase = _HEAD
+        self._part = _IDLE  # what the parser is in the middle of
+        self._head_bytes = 0  # as the parser has handed it over
+        self._head_fed = 0  # since the feed in which the head began: a header that is not whole is not handed over
+        self._body_bytes = 0
+        self._refusal = 0
+        self._expired = False
+
+    # -- the connection ----------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """A connection stands, its TLS handshake done."""
+        super().connection_made(transport)
+        guard = self.guard
+        guard.accepted += 1
+        self.deadline = self.loop.time() + guard.limits.head_seconds
+        if len(self.connections) > guard.limits.connections and not guard.evict_idle(self):
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        super().connection_lost(exc)
+        self.pipeline.clear()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits between two requests."""
+        return self._phase == _IDLE and self._part == _IDLE and not self._refusal
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes of a request, or of several."""
+        if self._refusal:
+            return
+        head_was_open = self._part == _HEAD
+        self._head_fed += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # answered as the plain request that it also is; what follows on the connection is no HTTP to the parser
+            self._refusal = _UPGRADED
+            if self.cycle is not None:
+                self.cycle.keep_alive = False
+            return
+        except httptools.HttpParserError:
+            self._refuse(self._refusal or HTTPStatus.BAD_REQUEST)
+            return
+        if self._part == _IDLE:
+            if self._is_busy():
+                self._enter(_WORK)
+        elif self._part == _HEAD:
+            if head_was_open and self._head_fed > self.guard.limits.head_bytes:
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            else:
+                self._enter(_HEAD)
+        else:
+            self._enter(_BODY)
+
+    def _is_busy(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _enter(self, phase: int) -> None:
+        if self._phase != phase:  # a byte more does not move the deadline
+            self._phase = phase
+            self.deadline = self.loop.time() + self.guard.phase_seconds[phase]
+
+    # -- the parser's callbacks --------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        if len(self.pipeline) >= self.guard.limits.pipelined:
+            self._refusal = HTTPStatus.TOO_MANY_REQUESTS
+            raise _Refused
+        super().on_message_begin()
+        self._part = _HEAD
+        self._head_bytes = self._head_fed = self._body_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the request's target."""
+        self._head_bytes += len(url)
+        if self._head_bytes > self.guard.limits.head_bytes:
+            self._refusal = HTTPStatus.REQUEST_URI_TOO_LONG
+            raise _Refused
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One whole header."""
+        self._head_bytes += len(name) + len(value)
+        limits = self.guard.limits
+        if self._head_bytes > limits.head_bytes or len(self.headers) >= limits.headers:
+            self._refusal = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            raise _Refused
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: the application starts."""
+        super().on_headers_complete()
+        self._part = _BODY
+        if self.guard.draining:
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        self._body_bytes += len(body)
+        if self._body_bytes > self.guard.limits.body_bytes:
+            self._refusal = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            raise _Refused
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        super().on_message_complete()
+        self._part = _IDLE
+        self._phase = _IDLE  # the next phase has a deadline of its own
+
+    # -- answers -----------------------------------------------------------------------------------------------
+
+    def on_response_complete(self) -> None:
+        """An answer is written: the next request of the pipeline, else idle until the deadline."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._refusal > 0:
+            self._write_refusal()
+        elif self._part == _IDLE:
+            self._enter(_IDLE)
+
+    def _refuse(self, status: int) -> None:
+        """Answer with this status and close, but behind the answers that are still due."""
+        self._refusal = int(status)
+        self.guard.refused[self._refusal] = self.guard.refused.get(self._refusal, 0) + 1
+        cycle = self.cycle
+        if self._part == _BODY:  # the application has this request already
+            if self.pipeline:
+                self.pipeline.popleft()  # or will have: it waits behind others
+            elif cycle.response_complete:
+                self.transport.close()
+            elif cycle.response_started:
+                cycle.keep_alive = False
+            else:
+                cycle.disconnected = True
+                cycle.message_event.set()
+                self._write_refusal()
+        elif cycle is None or (cycle.response_complete and not self.pipeline):
+            self._write_refusal()
+
+    def _write_refusal(self) -> None:
+        if self.transport.is_closing():
+            return
+        status = HTTPStatus(self._refusal)
+        text = status.phrase.lower().encode() + b"\n"
+        more = b"retry-after: 1\r\n" if status in _ASK_AGAIN else b""
+        date = b"".join(b"%s: %s\r\n" % header for header in self.server_state.default_headers)
+        self.transport.write(
+            b"HTTP/1.1 %d %s\r\n%scontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n"
+            b"cache-control: no-store\r\nx-content-type-options: nosniff\r\n%sconnection: close\r\n\r\n%s"
+            % (status, status.phrase.encode(), date, len(text), more, text)
+        )
+        if status in _STILL_SENDING:
+            self.deadline = self.loop.time() + _LINGER_SECONDS
+        else:
+            self._end(self.loop.time())
+
+    # -- the server's word -------------------------------------------------------------------------------------
+
+    def expire(self, now: float) -> None:
+        """The deadline has passed."""
+        if self._expired:
+            self.transport.abort()
+        elif self._refusal or self._phase == _IDLE:
+            self._end(now)
+        elif self._phase == _WORK:  # the client does not read, or the application does not answer
+            self.guard.expired += 1
+            self.transport.abort()
+        else:
+            self.guard.expired += 1
+            self.deadline = now + _LAST_SECONDS
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT)
+
+    def _end(self, now: float) -> None:
+        self._expired = True
+        self.deadline = now + _LAST_SECONDS
+        self.transport.close()
+
+    def shutdown(self) -> None:
+        """The server drains: the answer under way is the last; an idle connection may bring one more request."""
+        if self._is_busy():
+            self.cycle.keep_alive = False
+
+    def end_if_idle(self) -> None:
+        """End a connection on which nothing is under way."""
+        if not self._is_busy() and not self.transport.is_closing():
+            self._end(self.loop.time())
