@@ -53,8 +53,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self, *, config: Config, server_state: ServerState, guard: Guard, loop: asyncio.AbstractEventLoop
     ) -> None:
         super().__init__(config, server_state, {}, loop)
-        # none before the first request, whatever uvicorn annotates
-        self.cycle: Any = None
         self.guard = guard
         self.deadline = 0.0
         self._phase = _HEAD
@@ -88,7 +86,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes of a request, or of several."""
-        if self._refusal:
+        if self._refusal != 0:
             return
         head_was_open = self._part == _HEAD
         self._head_fed += len(data)
@@ -97,8 +95,7 @@ class GuardedProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             # answered as the plain request that it also is; what follows on the connection is no HTTP to the parser
             self._refusal = _UPGRADED
-            if self.cycle is not None:
-                self.cycle.keep_alive = False
+            self.cycle.keep_alive = False
             return
         except httptools.HttpParserError:
             self._refuse(self._refusal or HTTPStatus.BAD_REQUEST)
@@ -115,7 +112,8 @@ class GuardedProtocol(HttpToolsProtocol):
             self._enter(_BODY)
 
     def _is_busy(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+        cycle: Any = self.cycle  # None before the first request, whatever its annotation says
+        return cycle is not None and not cycle.response_complete
 
     def _enter(self, phase: int) -> None:
         if self._phase != phase:  # a byte more does not move the deadline
@@ -190,7 +188,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Answer with this status and close, but behind the answers that are still due."""
         self._refusal = int(status)
         self.guard.refused[self._refusal] = self.guard.refused.get(self._refusal, 0) + 1
-        cycle = self.cycle
+        cycle: Any = self.cycle
         if self._part == _BODY:  # the application has this request already
             if self.pipeline:
                 self.pipeline.popleft()  # or will have: it waits behind others
