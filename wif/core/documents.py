@@ -13,8 +13,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-_PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
-"""RFC 7518 sections 6.2.2, 6.3.2 and 6.4.1."""
+_PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
+"""RFC 7518 sections 6.2.2, 6.3.2 and 6.4.1; ``priv`` of the kind AKP, which ML-DSA keys have."""
 
 
 def private_members(jwk: Mapping[str, Any]) -> tuple[str, ...]:
