@@ -6,7 +6,6 @@ Rendering is the command line's, metrics are the controller's. Nothing in here i
 from __future__ import annotations
 
 __all__ = [
-    "DocumentChange",
     "Outcome",
     "PublishReport",
     "TargetReport",
@@ -23,17 +22,6 @@ if TYPE_CHECKING:
 
 Outcome = Literal["unchanged", "written", "would-write", "failed"]
 """``unchanged`` and ``written`` hold what they should; ``would-write`` is a dry run's; ``failed`` has an error."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DocumentChange:
-    """One document of a target before and after this run (or, in a dry run, after the run that was not made)."""
-
-    path: str
-    before: bytes | None = field(repr=False)
-    """None where nothing was there."""
-    after: bytes | None = field(repr=False)
-    """None where it is taken away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +47,8 @@ class TargetReport:
     tampering: tuple[str, ...] = ()
     """Sentences: what somebody else has changed. Also where this run repaired it."""
     warnings: tuple[str, ...] = ()
-    changes: tuple[DocumentChange, ...] = ()
+    diff: str = field(default="", repr=False)
+    """What a run would write, as a unified diff; a dry run's alone."""
     error: WifError | None = None
     rounds: int = 0
     """How often it was read, decided and written; more than two where others write too."""
@@ -72,7 +61,7 @@ class TargetReport:
     @property
     def has_drift(self) -> bool:
         """Whether it differed (and, in a dry run, still does) from what it should hold."""
-        return bool(self.drift or self.changes)
+        return bool(self.drift) or self.outcome == "would-write"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
