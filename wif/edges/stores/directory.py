@@ -57,6 +57,7 @@ class DirectoryStore:
 
     Args:
         root: the directory's absolute path.
+        name: the target's name, where its URL is spelt in another way.
         public: False for documents that no web server shows, such as the trusted state: 0700 and 0600.
         lock_seconds: how long a write waits for other writers.
     """
@@ -66,14 +67,19 @@ class DirectoryStore:
     keeps_headers = False
 
     def __init__(
-        self, root: str | os.PathLike[str], *, public: bool = True, lock_seconds: float = LOCK_SECONDS
+        self,
+        root: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        public: bool = True,
+        lock_seconds: float = LOCK_SECONDS,
     ) -> None:
         if os.open not in os.supports_dir_fd:
             raise ConfigurationError("a directory is a target on POSIX systems only", code="config-invalid", hint="")
         self._root = _checked_root(os.fspath(root))
         self._public = public
         self._lock_seconds = lock_seconds
-        self.name = "file://" + quote(self._root)
+        self.name = "file://" + quote(self._root) if name is None else name
 
     @classmethod
     def from_url(cls, url: str, *, lock_seconds: float = LOCK_SECONDS) -> DirectoryStore:
