@@ -9,29 +9,32 @@ process stops it or dies.
 
 from __future__ import annotations
 
-__all__ = ["ASSETS_VARIABLE", "ApiServer", "assets_from_env", "missing_assets"]
+__all__ = ["ASSETS_VARIABLE", "ApiServer", "ServerFlags", "assets_from_env", "missing_assets"]
 
 import contextlib
 import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import urllib3
 
 from wif.core.discovery import DISCOVERY_PATH, JWKS_PATH
-from wif.emulator import guard
+from wif.emulator.apiserver_files import write_certificates, write_key, write_kubeconfig
+from wif.emulator.guarded import GuardedPrograms, Program, last_lines
 from wif.emulator.publication import write_documents
 from wif.errors import ConfigurationError, UnavailableError
+
+if TYPE_CHECKING:
+    from wif.emulator.cluster import KeyAlgorithm
 
 ASSETS_VARIABLE = "KUBEBUILDER_ASSETS"
 """The standard variable of controller-runtime's envtest; ``setup-envtest use`` prints its value."""
@@ -74,15 +77,45 @@ def assets_from_env(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(environ[ASSETS_VARIABLE])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFlags:
+    """The flags of a kube-apiserver that tests change."""
+
+    issuers: tuple[str, ...]
+    """``--service-account-issuer``: the first one is written into tokens, the others are accepted."""
+    signing_key: Path
+    """``--service-account-signing-key-file``: a private key."""
+    key_files: tuple[Path, ...]
+    """``--service-account-key-file``: what is accepted and published; of a private key its public half."""
+    max_token_seconds: int = 0
+    """``--service-account-max-token-expiration``; 0 leaves the flag out: there is no limit then."""
+    more: tuple[str, ...] = ()
+    """Further flags. They come last, so most of them override."""
+
+    def argv(self) -> tuple[str, ...]:
+        """As the command line has them."""
+        issuer = self.issuers[0]
+        flags = [f"--service-account-issuer={each}" for each in self.issuers]
+        if issuer.startswith("https://"):  # else the server would not start
+            flags.append(f"--service-account-jwks-uri={issuer.removesuffix('/')}{JWKS_PATH}")
+        flags.append(f"--service-account-signing-key-file={self.signing_key}")
+        flags += [f"--service-account-key-file={each}" for each in self.key_files]
+        if self.max_token_seconds:
+            flags.append(f"--service-account-max-token-expiration={self.max_token_seconds}s")
+        return (*flags, *self.more)
+
+
 class ApiServer:
     """A running API server; as a context manager it is stopped at the end of the block.
 
     Args:
-        issuer: its ``--service-account-issuer``.
+        issuer: its ``--service-account-issuer``; None takes that of ``peer_of``, else a name under ``.invalid``.
         assets: folder of the programs; None takes ``KUBEBUILDER_ASSETS``.
         arguments: further flags of kube-apiserver. They come last, so most of them override.
         start_seconds: how long it may take until ``/readyz`` says ok.
         grace_seconds: how long each program may take to end before it is killed.
+        peer_of: another server, whose etcd, authority, keys and flags this one shares: two API servers of one
+            cluster. It ends with that one at the latest.
 
     Raises:
         ConfigurationError: config-missing (no programs), extra-missing (no trustme).
@@ -92,177 +125,217 @@ class ApiServer:
     def __init__(
         self,
         *,
-        issuer: str = "https://kubernetes.wif.invalid",
+        issuer: str | None = None,
         assets: Path | None = None,
         arguments: Sequence[str] = (),
         start_seconds: float = START_SECONDS,
         grace_seconds: float = GRACE_SECONDS,
+        peer_of: ApiServer | None = None,
     ) -> None:
-        self.issuer = issuer
-        self._assets = (assets_from_env() if assets is None else assets).resolve()
-        self._arguments = tuple(arguments)
+        self._start_seconds = start_seconds
         self._grace_seconds = grace_seconds
-        self._guard: subprocess.Popen[str] | None = None
-        self.pids: tuple[int, ...] = ()
-        """Process ids of etcd and kube-apiserver."""
-        self.directory = Path(tempfile.mkdtemp(prefix="wif-apiserver-"))
-        """The temporary folder; gone after :meth:`stop`."""
+        self._programs: GuardedPrograms | None = None
+        self._pid = 0
+        self._port = 0
+        self._is_peer = peer_of is not None
+        if peer_of is None:
+            self._assets = (assets_from_env() if assets is None else assets).resolve()
+            self.directory = self.shared_directory = Path(tempfile.mkdtemp(prefix="wif-apiserver-"))
+            key = self.directory / "sa.key"
+            self.flags = ServerFlags(
+                issuers=(issuer or "https://kubernetes.wif.invalid",),
+                signing_key=key,
+                key_files=(key,),
+                more=tuple(arguments),
+            )
+            self._etcd_url = ""
+        else:
+            self._assets = peer_of._assets
+            self._programs = peer_of._programs
+            self.shared_directory = peer_of.shared_directory
+            self.directory = Path(tempfile.mkdtemp(prefix="peer-", dir=self.shared_directory))
+            issuers = (issuer,) if issuer else peer_of.flags.issuers
+            self.flags = replace(peer_of.flags, issuers=issuers, more=(*peer_of.flags.more, *arguments))
+            self._etcd_url = peer_of._etcd_url
         self.kubeconfig = self.directory / "kubeconfig"
         """An administrator's kubeconfig, 0600."""
         self.url = ""
-        """``https://127.0.0.1:PORT``."""
+        """``https://127.0.0.1:PORT``; the port stays the same over a restart."""
         try:
-            self._start(start_seconds)
+            self._start()
         except BaseException:  # also a KeyboardInterrupt leaves nothing behind
             self.stop()
             raise
 
+    @property
+    def issuer(self) -> str:
+        """What it writes into the tokens' ``iss``."""
+        return self.flags.issuers[0]
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Process ids: etcd's, unless this is a peer, and kube-apiserver's."""
+        if self._programs is None:
+            return ()
+        return (self._pid,) if self._is_peer else (self._programs.pids[0], self._pid)
+
     # -- start and stop ------------------------------------------------------------------------------------
 
-    def _start(self, start_seconds: float) -> None:
-        deadline = time.monotonic() + start_seconds
+    def _start(self) -> None:
+        deadline = time.monotonic() + self._start_seconds
         for _ in range(_STARTS):
-            self.directory.mkdir(mode=0o700, exist_ok=True)  # a guard that ended has removed it
-            self._write_certificates()
-            self._launch()
+            self._launch_peer() if self._is_peer else self._launch_cluster()
             said = self._wait_until_ready(deadline)
             if not said:
                 return
-            self._end_guard()
+            self._end()
             if "address already in use" not in said:
                 break
         raise UnavailableError(f"the API server did not become ready: {said}", code="cluster-unavailable")
 
-    def _write_certificates(self) -> None:
-        try:
-            import trustme  # noqa: PLC0415 - an extra, loaded when a server starts
-            from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
-            from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415
-        except ImportError as error:
-            raise ConfigurationError(
-                "starting an API server needs trustme and cryptography",
-                code="extra-missing",
-                hint="pip install 'wif[emulator]'",
-            ) from error
-        authority = trustme.CA(organization_name="wif test cluster", organization_unit_name="wif test cluster")
-        server = authority.issue_cert(
-            "kubernetes.default.svc", "kubernetes.default", "localhost", "127.0.0.1", common_name="kube-apiserver"
-        )
-        # Kubernetes reads the user from the common name and the groups from the organisations.
-        admin = authority.issue_cert("admin.wif.invalid", common_name="admin", organization_name="system:masters")
-        signing_key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        for name, content in (
-            ("ca.crt", authority.cert_pem.bytes()),
-            ("server.crt", server.cert_chain_pems[0].bytes()),
-            ("server.key", server.private_key_pem.bytes()),
-            ("admin.crt", admin.cert_chain_pems[0].bytes()),
-            ("admin.key", admin.private_key_pem.bytes()),
-            ("sa.key", signing_key),
-        ):
-            _write_private(self.directory / name, content)
-
-    def _launch(self) -> None:
+    def _launch_cluster(self) -> None:
         folder = self.directory
-        etcd, peer, secure = _free_ports(3)
-        etcd_url, peer_url = f"http://127.0.0.1:{etcd}", f"http://127.0.0.1:{peer}"
-        etcd_flags = {
+        folder.mkdir(mode=0o700, exist_ok=True)  # a guard that ended has removed it
+        shutil.rmtree(folder / "etcd", ignore_errors=True)
+        if not self.flags.signing_key.exists():
+            write_certificates(folder)
+            write_key(folder, "sa", "RS256")
+        etcd, peer, self._port = _free_ports(3)
+        self._etcd_url, peer_url = f"http://127.0.0.1:{etcd}", f"http://127.0.0.1:{peer}"
+        flags = {
             "data-dir": folder / "etcd",
             "unsafe-no-fsync": "true",  # its data lives as long as the process
             "log-level": "error",
-            "listen-client-urls": etcd_url,
-            "advertise-client-urls": etcd_url,
+            "listen-client-urls": self._etcd_url,
+            "advertise-client-urls": self._etcd_url,
             "listen-peer-urls": peer_url,
             "initial-advertise-peer-urls": peer_url,
             "initial-cluster": f"default={peer_url}",
         }
-        api_flags = {
-            "etcd-servers": etcd_url,
+        argv = (str(self._assets / "etcd"), *(f"--{flag}={value}" for flag, value in flags.items()))
+        # all files first: a guard whose program fails at once removes the folder
+        self._prepare_access()
+        programs = (Program(argv=argv, log=str(folder / "etcd.log")), self._program())
+        self._programs = GuardedPrograms(programs, grace_seconds=self._grace_seconds, remove=folder)
+        self._pid = self._programs.pids[-1] if self._programs.pids else 0
+
+    def _launch_peer(self) -> None:
+        (self._port,) = _free_ports(1)
+        self._prepare_access()
+        self._launch()
+
+    def _launch(self) -> None:
+        if self._programs is None:
+            raise UnavailableError("the API server has been stopped", code="cluster-unavailable")
+        self._pid = self._programs.start(self._program())
+
+    def _prepare_access(self) -> None:
+        self.url = f"https://127.0.0.1:{self._port}"
+        write_kubeconfig(self.kubeconfig, self.shared_directory, self.url)
+        self._pool = _pool(self.shared_directory, with_certificate=True)
+        self._anonymous_pool = _pool(self.shared_directory, with_certificate=False)
+
+    def _program(self) -> Program:
+        folder = self.shared_directory
+        flags = {
+            "etcd-servers": self._etcd_url,
             "bind-address": "127.0.0.1",
             "advertise-address": "127.0.0.1",
             "endpoint-reconciler-type": "none",  # an Endpoints object cannot hold a loopback address
-            "secure-port": secure,
+            "secure-port": self._port,
             "tls-cert-file": folder / "server.crt",
             "tls-private-key-file": folder / "server.key",
             "client-ca-file": folder / "ca.crt",
             "authorization-mode": "RBAC",
             "service-cluster-ip-range": "10.0.0.0/24",
-            "service-account-issuer": self.issuer,
-            "service-account-jwks-uri": self.issuer.removesuffix("/") + JWKS_PATH,
-            "service-account-signing-key-file": folder / "sa.key",
-            "service-account-key-file": folder / "sa.key",
             "api-audiences": _API_AUDIENCE,
         }
-        programs = []
-        for name, flags, more in (("etcd", etcd_flags, ()), ("kube-apiserver", api_flags, self._arguments)):
-            argv = [str(self._assets / name), *(f"--{flag}={value}" for flag, value in flags.items()), *more]
-            programs.append({"argv": argv, "log": str(folder / f"{name}.log")})
-        task = {"programs": programs, "grace_seconds": self._grace_seconds, "remove": str(folder)}
-        # all files first: a guard whose program fails at once removes the folder
-        self.url = f"https://127.0.0.1:{secure}"
-        _write_private(self.kubeconfig, json.dumps(self._kubeconfig()).encode())  # JSON is YAML
-        self._pool = _pool(folder, with_certificate=True)
-        self._anonymous_pool = _pool(folder, with_certificate=False)
-        self._guard = subprocess.Popen(  # noqa: S603 - our own script, by this interpreter
-            [sys.executable, "-I", "-S", guard.__file__, json.dumps(task)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # Ctrl-C is for this process, which then stops the guard in order
+        argv = (
+            str(self._assets / "kube-apiserver"),
+            *(f"--{flag}={value}" for flag, value in flags.items()),
+            *self.flags.argv(),
         )
-        started = self._guard.stdout.readline() if self._guard.stdout else ""
-        self.pids = tuple(json.loads(started or "{}").get("pids", ()))
-
-    def _kubeconfig(self) -> dict[str, Any]:
-        folder = self.directory
-        name = "wif-test-cluster"
-        user = {"client-certificate": str(folder / "admin.crt"), "client-key": str(folder / "admin.key")}
-        return {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": name,
-            "clusters": [
-                {"name": name, "cluster": {"server": self.url, "certificate-authority": str(folder / "ca.crt")}}
-            ],
-            "users": [{"name": "admin", "user": user}],
-            "contexts": [{"name": name, "context": {"cluster": name, "user": "admin"}}],
-        }
+        return Program(argv=argv, log=str(self.directory / "kube-apiserver.log"))
 
     def _wait_until_ready(self, deadline: float) -> str:
         """Empty once it is ready, else what was said."""
         while time.monotonic() < deadline:
-            if self._guard is None or self._guard.poll() is not None:
-                return self._last_report()
+            if self._programs is None or self._programs.has_ended:
+                return "its guard ended" if self._programs is None else self._programs.report()
+            said = self._programs.last_words(self._pid)
+            if said:
+                return f"kube-apiserver {said}"
             with contextlib.suppress(urllib3.exceptions.HTTPError):  # it does not listen yet
                 if self._send("GET", "/readyz").status == 200:
                     return ""
             time.sleep(_POLL_SECONDS)
         return f"the time is over; kube-apiserver's last words: {_tail(self.directory / 'kube-apiserver.log')}"
 
-    def _last_report(self) -> str:
-        """What the guard wrote before it ended by itself."""
-        text = self._guard.stdout.read() if self._guard is not None and self._guard.stdout is not None else ""
-        for line in text.splitlines():
-            report = json.loads(line)
-            if "exited" in report:
-                return f"{report['exited']} ended with status {report['status']}: {_last_lines(report['log'])}"
-        return "its guard ended"
+    def make_key(self, name: str, *, algorithm: KeyAlgorithm = "RS256") -> Path:
+        """Make one more signing key for :meth:`reconfigure`: ``NAME.key`` and its public half, ``NAME.pub``.
 
-    def _end_guard(self) -> None:
-        child, self._guard = self._guard, None
-        if child is None:
-            return
-        child.terminate()
-        try:
-            child.communicate(timeout=len(_PROGRAMS) * self._grace_seconds + 5.0)
-        except subprocess.TimeoutExpired:
-            child.kill()  # the kernel then kills the programs, where it can
-            child.communicate()
+        Returns:
+            The path of the private key.
+        """
+        return write_key(self.shared_directory, name, algorithm)
+
+    def halt(self) -> None:
+        """Stop this API server alone; etcd and its peers go on, and :meth:`restart` brings it back."""
+        if self._programs is not None and self._pid:
+            self._programs.stop(self._pid)
+            self._pid = 0
+
+    def restart(self) -> None:
+        """Stop this API server and start it on the same port, with the flags of now; what etcd holds stays.
+
+        Raises:
+            UnavailableError: cluster-unavailable where it does not become ready; it is stopped then.
+        """
+        self.halt()
+        deadline = time.monotonic() + self._start_seconds
+        for _ in range(_STARTS):
+            self._launch()
+            said = self._wait_until_ready(deadline)
+            if not said:
+                return
+            self.halt()
+            if "address already in use" not in said:  # a connection that was dialled from this very port
+                break
+        raise UnavailableError(f"the API server did not become ready again: {said}", code="cluster-unavailable")
+
+    def reconfigure(
+        self,
+        *,
+        signing_key: Path | None = None,
+        key_files: Sequence[Path] | None = None,
+        issuers: Sequence[str] | None = None,
+        max_token_seconds: int | None = None,
+        arguments: Sequence[str] | None = None,
+    ) -> None:
+        """Restart with other flags, as an operator does it; None leaves a flag as it is. See :class:`ServerFlags`."""
+        changes: dict[str, Any] = {
+            "signing_key": signing_key,
+            "key_files": None if key_files is None else tuple(key_files),
+            "issuers": None if issuers is None else tuple(issuers),
+            "max_token_seconds": max_token_seconds,
+            "more": None if arguments is None else tuple(arguments),
+        }
+        self.flags = replace(self.flags, **{name: value for name, value in changes.items() if value is not None})
+        self.restart()
+
+    def _end(self) -> None:
+        if self._is_peer:
+            self.halt()
+        elif self._programs is not None:
+            self._programs.end()
 
     def stop(self) -> None:
-        """Stop the API server, then etcd, and remove the folder; nothing happens the second time."""
-        self._end_guard()
+        """Stop the API server, then etcd, and remove the folder; nothing happens the second time.
+
+        Peers end with it; a peer ends alone.
+        """
+        self._end()
+        self._programs = None
         shutil.rmtree(self.directory, ignore_errors=True)  # of a guard that was never started
 
     def __enter__(self) -> ApiServer:
@@ -421,12 +494,6 @@ def _uid(made: Mapping[str, Any]) -> str:
     return str(made["metadata"]["uid"])
 
 
-def _write_private(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-
-
 def _free_ports(number: int) -> list[int]:
     """Ports that were free a moment ago; held all at once, so that they differ."""
     with contextlib.ExitStack() as held:
@@ -437,10 +504,4 @@ def _free_ports(number: int) -> list[int]:
 
 
 def _tail(log: Path) -> str:
-    return _last_lines(log.read_text(errors="replace")) if log.exists() else "none"
-
-
-def _last_lines(text: str) -> str:
-    """The last two lines that are no mere information (klog marks those with an I)."""
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("I")]
-    return " / ".join(lines[-2:])[:1000] or "none"
+    return last_lines(log.read_text(errors="replace")) if log.exists() else "none"

@@ -8,7 +8,7 @@ several keys at once, so that a rotation can be played through: :meth:`~LocalClu
 
 from __future__ import annotations
 
-__all__ = ["ClusterKey", "KeyAlgorithm", "LocalCluster"]
+__all__ = ["ClusterKey", "KeyAlgorithm", "LocalCluster", "new_key"]
 
 import threading
 import time
@@ -71,7 +71,7 @@ class LocalCluster:
 
     def stage_key(self, key: PrivateKey | None = None, *, algorithm: KeyAlgorithm = "RS256") -> str:
         """Publish one more key, which does not sign yet, and return its ``kid``."""
-        made = _new_key(algorithm) if key is None else key
+        made = new_key(algorithm) if key is None else key
         kid = key_id(made.public_key())
         with self._lock:
             self._keys[kid] = ClusterKey(kid=kid, algorithm=algorithm_of(made.public_key()), private_key=made)
@@ -290,7 +290,8 @@ def _document(operation: str, content: Mapping[str, Any], content_type: str) -> 
     )
 
 
-def _new_key(algorithm: KeyAlgorithm) -> PrivateKey:
+def new_key(algorithm: KeyAlgorithm) -> PrivateKey:
+    """A new private key for this algorithm."""
     from cryptography.hazmat.primitives.asymmetric import ec, rsa  # noqa: PLC0415 - heavy, and only for new keys
 
     if algorithm == "RS256":

@@ -2,9 +2,13 @@
 
 Started as a script with nothing but the standard library. It starts the programs in their order, prints one JSON
 line with their process ids, and waits: for its standard input to close (the parent has gone, even by SIGKILL),
-for a signal, or for a program to end by itself. Then it stops the rest in reverse order, each with SIGTERM and
-after the grace time SIGKILL, and removes the directory it was given. A kube-apiserver whose etcd goes first may
-ignore SIGTERM for good, hence the order. Where Linux offers it, the programs are killed if this process is.
+for a signal, or for one of these programs to end by itself. Then it stops the rest in reverse order, each with
+SIGTERM and after the grace time SIGKILL, and removes the directory it was given. A kube-apiserver whose etcd goes
+first may ignore SIGTERM for good, hence the order. Where Linux offers it, the programs are killed if this process is.
+
+Meanwhile it obeys commands, one JSON object a line on its standard input, each answered by one line:
+``{"start": PROGRAM}`` with ``pid`` (or ``error``), ``{"stop": PID}`` and ``{"look": PID}`` with ``status`` (None while
+it runs) and ``log``. What was started so is stopped before what was there from the beginning, and may end by itself.
 """
 
 from __future__ import annotations
@@ -22,13 +26,20 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 _PR_SET_PDEATHSIG = 1
 """linux/prctl.h"""
 _LOG_BYTES = 16 * 1024
 """How much of a log a report holds; under the 64 KiB that a pipe takes without a reader."""
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class _Child(NamedTuple):
+    process: subprocess.Popen[bytes]
+    log: str
+    is_vital: bool
+    """Everything ends with it."""
 
 
 def main(task: dict[str, Any]) -> None:
@@ -39,50 +50,72 @@ def main(task: dict[str, Any]) -> None:
     signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
     for number in (signal.SIGCHLD, *_STOP_SIGNALS):
         signal.signal(number, _ignore)
-    children: list[subprocess.Popen[bytes]] = []
+    children: list[_Child] = []
     try:
         for program in task["programs"]:
-            children.append(_start(program))
-        _say({"pids": [child.pid for child in children]})
-        ended = _wait(children, wakes)
+            children.append(_start(program, is_vital=True))
+        _say({"pids": [child.process.pid for child in children]})
+        ended = _serve(children, wakes, task["grace_seconds"])
         if ended is not None:
-            program = task["programs"][ended]
-            _say(
-                {
-                    "exited": os.path.basename(program["argv"][0]),  # noqa: PTH119 - see _start
-                    "status": children[ended].returncode,
-                    "log": _tail(program["log"]),
-                }
-            )
+            name = os.path.basename(str(ended.process.args[0]))  # type: ignore[index]  # noqa: PTH119 - see _start
+            _say({"exited": name, **_report(ended)})
     finally:
         for child in reversed(children):
-            _stop(child, task["grace_seconds"])
+            _stop(child.process, task["grace_seconds"])
         if task["remove"]:
             shutil.rmtree(task["remove"], ignore_errors=True)
 
 
-def _wait(children: list[subprocess.Popen[bytes]], wakes: socket.socket) -> int | None:
-    """Wait for the end, and return which program ended by itself, if one did."""
+def _serve(children: list[_Child], wakes: socket.socket, grace_seconds: float) -> _Child | None:
+    """Obey until the end, and return which vital program ended by itself, if one did."""
+    unread = b""
     while True:
         readable, _, _ = select.select([sys.stdin, wakes], [], [])
-        if sys.stdin in readable and not os.read(sys.stdin.fileno(), 4096):
-            return None
+        if sys.stdin in readable:
+            data = os.read(sys.stdin.fileno(), 65_536)
+            if not data:
+                return None
+            *lines, unread = (unread + data).split(b"\n")
+            for line in lines:
+                _say(_obey(json.loads(line), children, grace_seconds))
         if wakes in readable and set(wakes.recv(4096)) & set(_STOP_SIGNALS):
             return None
-        for number, child in enumerate(children):
-            if child.poll() is not None:
-                return number
+        for child in children:
+            if child.is_vital and child.process.poll() is not None:
+                return child
 
 
-def _start(program: dict[str, Any]) -> subprocess.Popen[bytes]:
+def _obey(command: dict[str, Any], children: list[_Child], grace_seconds: float) -> dict[str, Any]:
+    if "start" in command:
+        try:
+            children.append(_start(command["start"], is_vital=False))
+        except OSError as error:
+            return {"error": str(error)}
+        return {"pid": children[-1].process.pid}
+    pid = command["stop"] if "stop" in command else command["look"]
+    child = next((child for child in children if child.process.pid == pid), None)
+    if child is None:
+        return {"error": "no such program"}
+    if "stop" in command:
+        children.remove(child)
+        _stop(child.process, grace_seconds)
+    return _report(child)
+
+
+def _report(child: _Child) -> dict[str, Any]:
+    return {"status": child.process.poll(), "log": _tail(child.log)}
+
+
+def _start(program: dict[str, Any], *, is_vital: bool) -> _Child:
     with open(program["log"], "ab") as log:  # noqa: PTH123 - starts faster without pathlib
-        return subprocess.Popen(  # noqa: S603 - what it runs is what its parent says
+        process = subprocess.Popen(  # noqa: S603 - what it runs is what its parent says
             program["argv"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             preexec_fn=_die_with_parent(),  # noqa: PLW1509 - this process has one thread
         )
+    return _Child(process, program["log"], is_vital)
 
 
 def _say(report: dict[str, Any]) -> None:
