@@ -3,11 +3,15 @@
 A setting has one name everywhere: ``role_arn`` below ``aws`` in the file is ``WIF_AWS_ROLE_ARN`` in the environment,
 ``--role-arn`` of ``wif exchange aws``, and the argument of ``wif.aws``. What is set nowhere is None or empty; the
 webhooks' own variables then decide, as in the library.
+
+The section ``issuers`` of the file is for the publisher and stands in :mod:`wif.config.issuers`; it is passed over
+here, so that an exchange loads nothing for it.
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "ISSUERS",
     "AwsSettings",
     "AzureSettings",
     "GcpSettings",
@@ -26,6 +30,9 @@ from wif.errors import ConfigurationError
 
 Layer = Mapping[str, Any]
 """Dotted names, ``aws.role_arn``, and checked values."""
+
+ISSUERS = "issuers"
+"""The section that :func:`wif.config.issuers.load_issuers` reads."""
 
 
 class AwsSettings(NamedTuple):
@@ -151,7 +158,7 @@ _CLOUDS = ("aws", "gcp", "azure")
 
 
 def from_document(document: object, *, origin: str, is_named: bool) -> Layer:
-    """Check the content of a ``wif.yaml``.
+    """Check the content of a ``wif.yaml``, but for the section of its issuers.
 
     Args:
         document: what the YAML says.
@@ -165,6 +172,8 @@ def from_document(document: object, *, origin: str, is_named: bool) -> Layer:
         return {}
     layer: dict[str, Any] = {}
     for name, value in _members(document, origin, "").items():
+        if name == ISSUERS:
+            continue
         if name in _CLOUDS:
             layer |= {f"{name}.{inner}": item for inner, item in _members(value, origin, name).items()}
         else:
