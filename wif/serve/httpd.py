@@ -13,7 +13,7 @@ API server does with webhooks, so never meets a closed one.
 
 from __future__ import annotations
 
-__all__ = ["Address", "App", "Guard", "HttpServer", "Limits", "Receive", "Scope", "Send", "Worker", "run"]
+__all__ = ["Address", "App", "Guard", "HttpServer", "Limits", "Receive", "Scope", "Send", "Worker", "logged", "run"]
 
 import asyncio
 import contextlib
@@ -81,7 +81,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where a server listens. An empty host is every address of this machine, IPv4 and IPv6."""
+    """Where a server listens. An empty host, or ``::``, is every address of this machine, IPv4 and IPv6."""
 
     host: str
     port: int
@@ -111,7 +111,7 @@ class Address:
             ConfigurationError: config-invalid, where the address is not this machine's or is taken.
         """
         try:
-            if not self.host:
+            if self.host in ("", "::"):
                 if socket.has_dualstack_ipv6():
                     with contextlib.suppress(OSError):  # IPv6 may be compiled in and switched off
                         return self._create("::", socket.AF_INET6, dualstack=True)
@@ -298,6 +298,36 @@ def _uvicorn(app: App) -> tuple[Any, Any]:
     )
     config.load()
     return ServerState(), config
+
+
+def logged(app: App) -> App:
+    """The same application with a record of each request on the logger ``wif.access``, at info."""
+    logger = logging.getLogger("wif.access")
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
+        status = 0
+
+        async def noting(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            await app(scope, receive, noting)
+        finally:
+            client = scope.get("client")
+            fields = {
+                "client": client[0] if client else None,
+                "method": scope["method"],
+                "host": next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), None),
+                "path": scope["path"][:512],
+                "status": status,
+                "seconds": round(time.perf_counter() - began, 6),
+            }
+            logger.info("%s %s", scope["method"], status, extra={"wif": fields})
+
+    return application
 
 
 # -- a process of servers ------------------------------------------------------------------------------------------
