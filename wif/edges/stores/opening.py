@@ -234,7 +234,15 @@ def _open_membership(context: _Context) -> Store:
 
 
 def _open_config_map(context: _Context) -> Store:
-    raise NotImplementedError
+    from wif.edges.stores.configmap import ConfigMapStore  # noqa: PLC0415
+
+    if context.kube is None:
+        raise ConfigurationError(
+            f"the target {context.place.name} is in a cluster, but no cluster is named",
+            code="config-missing",
+            hint="pass --kubeconfig",
+        )
+    return ConfigMapStore(context.kube, *context.place.parts)
 
 
 SCHEMES: Mapping[str, _Scheme] = {
