@@ -132,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._serve()
 
-    do_HEAD = do_PUT = do_DELETE = do_POST = do_GET
+    do_HEAD = do_PUT = do_DELETE = do_POST = do_GET  # noqa: N815 - as the base class wants them
 
     def _serve(self) -> None:
         path = unquote(urlsplit(self.path).path)

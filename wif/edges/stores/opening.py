@@ -22,6 +22,7 @@ from wif.errors import ConfigurationError
 if TYPE_CHECKING:
     from wif.edges.kube import KubeClient
     from wif.edges.stores.credentials import Federated
+    from wif.edges.stores.google import Guard
 
 
 class TargetLike(Protocol):
@@ -72,6 +73,8 @@ class _Context(NamedTuple):
     place: Place
     kube: KubeClient | None
     federated: Federated | None
+    guard: Guard | None
+    issuer: str | None
     environ: Mapping[str, str]
 
 
@@ -105,6 +108,8 @@ def open_store(
     *,
     kube: KubeClient | None = None,
     federated: Federated | None = None,
+    guard: Guard | None = None,
+    issuer: str | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Store:
     """The store that a target's settings name; nothing is sent yet.
@@ -113,13 +118,15 @@ def open_store(
         settings: the target.
         kube: the client of the cluster, for ``configmap:`` alone.
         federated: gives the exchanged credential of a cloud; None: each cloud's standard chain.
+        guard: whether the publisher's Lease is held for so many seconds more; for Google's control planes.
+        issuer: whose keys will be written; one of Google's resources that trusts another issuer is refused.
         environ: where endpoints, regions and static keys are looked for.
 
     Raises:
         ConfigurationError: config-invalid, config-missing, extra-missing, file-unusable.
     """
     place = parse_target(settings.url)
-    return SCHEMES[place.scheme].open(_Context(settings, place, kube, federated, environ))
+    return SCHEMES[place.scheme].open(_Context(settings, place, kube, federated, guard, issuer, environ))
 
 
 # -- reading URLs ---------------------------------------------------------------------------------------------------
@@ -225,24 +232,30 @@ def _open_objects(context: _Context) -> Store:
     return object_store(context.settings, context.place, federated=context.federated, environ=context.environ)
 
 
-def _open_provider(context: _Context) -> Store:
-    raise NotImplementedError
+def _open_google(context: _Context) -> Store:
+    from wif.edges.stores.google import google_store  # noqa: PLC0415
 
-
-def _open_membership(context: _Context) -> Store:
-    raise NotImplementedError
+    return google_store(
+        context.settings,
+        context.place,
+        federated=context.federated,
+        guard=context.guard,
+        issuer=context.issuer,
+        environ=context.environ,
+    )
 
 
 def _open_config_map(context: _Context) -> Store:
-    from wif.edges.stores.configmap import ConfigMapStore  # noqa: PLC0415
-
     if context.kube is None:
         raise ConfigurationError(
-            f"the target {context.place.name} is in a cluster, but no cluster is named",
+            f"{context.place.name} is in a cluster, but no cluster is named",
             code="config-missing",
-            hint="pass --kubeconfig",
+            hint="pass --kubeconfig, or run it in the cluster",
         )
-    return ConfigMapStore(context.kube, *context.place.parts)
+    from wif.edges.stores.configmap import ConfigMapStore  # noqa: PLC0415
+
+    namespace, name = context.place.parts
+    return ConfigMapStore(context.kube, namespace, name)
 
 
 SCHEMES: Mapping[str, _Scheme] = {
@@ -253,10 +266,10 @@ SCHEMES: Mapping[str, _Scheme] = {
     "gcp-provider": _Scheme(
         "gcp-provider:projects/123456789012/locations/global/workloadIdentityPools/POOL/providers/PROVIDER",
         _resource(_PROVIDER),
-        _open_provider,
+        _open_google,
     ),
     "gke-fleet": _Scheme(
-        "gke-fleet:projects/PROJECT/locations/global/memberships/CLUSTER", _resource(_MEMBERSHIP), _open_membership
+        "gke-fleet:projects/PROJECT/locations/global/memberships/CLUSTER", _resource(_MEMBERSHIP), _open_google
     ),
     "configmap": _Scheme("configmap:wif-system/issuer", _config_map, _open_config_map),
 }
