@@ -4,10 +4,10 @@ Each document is one entry, named by the last part of its path: ``openid-configu
 holds the documents of one issuer. What else is in it is left alone, and a ConfigMap that is there without data (the
 chart makes it so: a right to create cannot be limited to a name) holds no documents.
 
-A tag is the resourceVersion and a digest of the document: the write is a merge patch on the resourceVersion, and
-where that has moved on though the document has not (somebody changed another entry), it is tried again on the new
-one. Only a change of the document itself is a conflict. As with S3's ETag, a document that went from A to B and back
-to A counts as unchanged.
+A tag is a digest of the document. Each write reads the ConfigMap, compares the entry with the tag and replaces the
+whole object on the resourceVersion that was read, so nothing between the two is lost; where that has moved on, it
+compares again. So a change of another entry costs one more try, and only a change of the document itself is a
+conflict. As with S3's ETag, a document that went from A to B and back to A counts as unchanged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from wif.edges.kube_objects import Objects, Resource, resource_version
+from wif.edges.kube_objects import Objects, Resource
 from wif.edges.stores import ABSENT, MAX_DOCUMENT_BYTES, StoredDocument, WriteConflict
 from wif.errors import ConfigurationError, RefusedError, UnavailableError
 
@@ -47,7 +47,7 @@ _LABELS = {"app.kubernetes.io/managed-by": "wif"}
 class ConfigMapStore:
     """Documents as entries of one ConfigMap. See :class:`~wif.edges.stores.Store`.
 
-    Rights: ``get`` and ``patch`` on this ConfigMap by name; ``create`` only where it is not there yet.
+    Rights: ``get`` and ``update`` on this ConfigMap by name; ``create`` only where it is not there yet.
 
     Args:
         kube: who asks. It is not closed with the store.
@@ -86,9 +86,7 @@ class ConfigMapStore:
         with self._translated():
             found = self._objects.get(self._name)
             body = _entry(found, key)
-            if found is None or not body:
-                return None
-            return StoredDocument(body=body, tag=_tag(resource_version(found), body))
+            return None if not body else StoredDocument(body=body, tag=_tag(body))
 
     def write(self, path: str, body: bytes, *, tag: str, content_type: str, cache_control: str) -> str:  # noqa: ARG002
         """See :class:`~wif.edges.stores.Store`. A ConfigMap keeps no headers: they are the web server's business."""
@@ -115,67 +113,52 @@ class ConfigMapStore:
 
     def _change(self, key: str, body: bytes, tag: str) -> str:
         """Put an entry, or take it out (no body), where it still is what the tag says."""
-        version, _, expected = tag.partition(":")
         ends = time.monotonic() + WRITE_SECONDS
-        problem: UnavailableError = WriteConflict(f"{self.name}: {key} was changed by others before every write")
+        problem: UnavailableError = WriteConflict(
+            f"{self.name}: {key}: others changed the ConfigMap before every write"
+        )
         is_unsure = False  # whether a write was sent whose answer did not come
         with self._translated():
             for attempt in range(_TRIES):
+                found = self._objects.get(self._name)
+                there = _entry(found, key)
+                if there == body and (is_unsure or not body):
+                    return _tag(body)
+                if _tag(there) != tag:
+                    what = "is not there any more" if not there else "has changed" if tag else "exists already"
+                    raise WriteConflict(f"{self.name}: {key} {what}")
                 try:
-                    if version:
-                        return _tag(self._patch(key, body, version), body)
-                    found = self._objects.get(self._name)
-                    there = _entry(found, key)
-                    if there == body and (is_unsure or not body):
-                        return _tag(resource_version(found) if found else "", body)
-                    if _digest(there) != expected:
-                        raise WriteConflict(f"{self.name}: {key} {_what_happened(there, expected)}") from None
-                    if found is None:
-                        return _tag(self._create(key, body), body)
-                    version = resource_version(found)
-                    continue
-                except _Moved:
-                    version = ""
+                    self._put(found, key, body)
                 except WriteConflict:
-                    raise
+                    pass  # another resourceVersion than the one read, which may be another entry's
                 except UnavailableError as error:
                     if not error.retryable:
                         raise
-                    version, is_unsure, problem = "", True, error
+                    is_unsure, problem = True, error
+                else:
+                    return _tag(body)
                 if time.monotonic() > ends:
                     break
                 _pause(attempt)
             raise problem
 
-    def _patch(self, key: str, body: bytes, version: str) -> str:
+    def _put(self, found: Mapping[str, Any] | None, key: str, body: bytes) -> None:
+        if found is None:
+            made = {"metadata": {"name": self._name, "labels": _LABELS}}
+            self._objects.create(_with_entry(made, key, body))
+            return
         try:
-            return resource_version(self._objects.change(self._name, _members(key, body), version=version))
-        except WriteConflict as error:
-            raise _Moved from error
+            self._objects.replace(_with_entry(found, key, body))
         except RefusedError as error:
             if error.status == 404:  # the whole ConfigMap has gone
-                raise _Moved from error
-            if error.status == 422:
-                self._refuse_immutable()
+                raise WriteConflict(error.message) from error
+            if error.status == 422 and found.get("immutable") is True:
+                raise RefusedError(
+                    f"{self.name} is immutable, so nothing in it can be changed",
+                    code="target-refused",
+                    hint="delete the ConfigMap and make it anew without 'immutable: true'",
+                ) from error
             raise
-
-    def _create(self, key: str, body: bytes) -> str:
-        members = {name: entries for name, entries in _members(key, body).items() if None not in entries.values()}
-        try:
-            return resource_version(
-                self._objects.create({"metadata": {"name": self._name, "labels": _LABELS}, **members})
-            )
-        except WriteConflict as error:
-            raise _Moved from error
-
-    def _refuse_immutable(self) -> None:
-        found = self._objects.get(self._name)
-        if found is not None and found.get("immutable") is True:
-            raise RefusedError(
-                f"{self.name} is immutable, so nothing in it can be changed",
-                code="target-refused",
-                hint="delete the ConfigMap and make it anew without 'immutable: true'",
-            )
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -208,10 +191,6 @@ class ConfigMapStore:
             ) from error
 
 
-class _Moved(Exception):
-    """Another resourceVersion is there than the one written on."""
-
-
 def _key(path: str) -> str:
     key = path.rpartition("/")[2]
     if not _KEY.fullmatch(key) or key in (".", ".."):
@@ -236,26 +215,22 @@ def _entry(found: Mapping[str, Any] | None, key: str) -> bytes:
         return b""
 
 
-def _members(key: str, body: bytes) -> dict[str, dict[str, str | None]]:
-    """The merge patch of one entry: text where it is text, and never a name in both members."""
-    if not body:
-        return {"data": {key: None}, "binaryData": {key: None}}
-    try:
-        return {"data": {key: body.decode()}, "binaryData": {key: None}}
-    except UnicodeDecodeError:
-        return {"data": {key: None}, "binaryData": {key: base64.b64encode(body).decode()}}
+def _with_entry(found: Mapping[str, Any], key: str, body: bytes) -> dict[str, Any]:
+    """The object with this entry in place of the one it has; text where it is text, and never in both members."""
+    members: dict[str, dict[str, str]] = {
+        member: {name: value for name, value in (found.get(member) or {}).items() if name != key}
+        for member in ("data", "binaryData")
+    }
+    if body:
+        try:
+            members["data"][key] = body.decode()
+        except UnicodeDecodeError:
+            members["binaryData"][key] = base64.b64encode(body).decode()
+    return {**found, **members}
 
 
-def _digest(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest() if body else ""
-
-
-def _tag(version: str, body: bytes) -> str:
-    return f"{version}:{_digest(body)}" if body else ABSENT
-
-
-def _what_happened(there: bytes, expected: str) -> str:
-    return "is not there any more" if not there else "has changed" if expected else "exists already"
+def _tag(body: bytes) -> str:
+    return "sha256:" + hashlib.sha256(body).hexdigest() if body else ABSENT
 
 
 def _pause(attempt: int) -> None:
