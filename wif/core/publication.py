@@ -163,6 +163,8 @@ def decide(
         filtered=tuple(sorted({*wanted.filtered, *found.filtered})),
     )
     jwks = _plan_jwks(target, plan, wish, key_set_bytes(ours.values(), kept), observed.problem)
+    if withheld and not (plan.removed or plan.altered):
+        jwks = _Document()
     document = _plan_discovery(target, plan, wish, discovery.tampering, {key.algorithm for key in ours.values()})
     return replace(
         plan,

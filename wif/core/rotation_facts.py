@@ -1,125 +1,50 @@
-"""What is observed of an issuer's keys from outside, and what follows from it without any judgement.
+"""What follows from a look at an issuer's keys, and how the state records it, without any judgement.
 
-One :class:`Observation` is one look at every target, the public address and every API server. :func:`observe` records
-it; what it missed closes gates, and never counts as seen.
+What an observation missed never counts as seen: a place that could not be read neither makes a key visible nor hides
+it, and an API server that did not answer may sign with any key.
 """
 
 from __future__ import annotations
 
 __all__ = [
-    "DEFAULT_CACHE_SECONDS",
-    "KUBELET_REFRESH_SECONDS",
     "LongestToken",
-    "Observation",
-    "Policy",
-    "ServerObservation",
+    "MissingPlaces",
     "cache_seconds",
     "drain_seconds",
     "longest_token",
     "missing_places",
     "observe",
     "signers",
+    "unanswered_servers",
     "unread_places",
+    "unread_public",
+    "unread_servers",
+    "unread_targets",
 ]
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from wif.core.issuer_state import KeyRecord, State
-from wif.core.public_keys import IssuerKey
-from wif.errors import ConfigurationError
-
-DEFAULT_CACHE_SECONDS = 86_400
-"""How long a cloud may go on without reading the key set again. None documents it; Gardener waits as long, and
-Microsoft's guidance to validators is 24 hours."""
-
-KUBELET_REFRESH_SECONDS = 120
-"""The kubelet looks after a pod's token once a minute: a token may reach the pod up to two looks after it was
-signed. Kubernetes ``pkg/kubelet/token``, ``syncFrequency``."""
+from wif.core.rotation_values import KUBELET_REFRESH_SECONDS, Observation, Policy
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """What the operators say about time.
+class MissingPlaces(NamedTuple):
+    """The places that were read and do not show a key, in words."""
 
-    Raises:
-        ConfigurationError: config-invalid for a negative time, or a longest lifetime of nothing.
-    """
-
-    cache_seconds: int = DEFAULT_CACHE_SECONDS
-    """A cloud's cache of the key set; more where an API server announces more."""
-    skew_seconds: int = 300
-    longest_token_seconds: int | None = None
-    """``--longest-token-lifetime``; None leaves it to what the API servers are seen to grant."""
-
-    def __post_init__(self) -> None:
-        for name in ("cache_seconds", "skew_seconds"):
-            if getattr(self, name) < 0:
-                raise ConfigurationError(f"{name} is {getattr(self, name)}, expected 0 or more", code="config-invalid")
-        if self.longest_token_seconds is not None and self.longest_token_seconds <= 0:
-            raise ConfigurationError(
-                f"longest_token_seconds is {self.longest_token_seconds}, expected more than 0", code="config-invalid"
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerObservation:
-    """One API server that answered."""
-
-    name: str
-    keys: tuple[IssuerKey, ...]
-    """Its own key set."""
-    signer: str | None
-    """The key id of a live token of it; None where none could be had."""
-    max_age_seconds: int | None = None
-    """How long its key set may be cached."""
-    longest_token_seconds: int | None = None
-    """The longest lifetime that it grants; 0 is no limit, None is not seen."""
-    issuer: str | None = None
-    """Its tokens' ``iss``; None is not seen."""
-
-    @property
-    def key_ids(self) -> frozenset[str]:
-        """The ids of its key set."""
-        return frozenset(key.key_id for key in self.keys)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
-    """One look at everything.
-
-    Key ids stand for keys: the observer leaves out of ``targets`` and ``public`` an id whose material there is not
-    the recorded or vouched one.
-    """
-
-    at: datetime
-    servers: tuple[ServerObservation, ...]
-    servers_complete: bool
-    """Whether every API server that is known of answered."""
-    targets: Mapping[str, frozenset[str] | None]
-    """The key ids at each target, by its name; None where it could not be read. Nothing published yet: empty."""
-    public: frozenset[str] | None = None
-    """The key ids at the public address."""
-    public_known: bool = True
-    """Whether there is a public address; if so, ``public`` None says that it could not be read."""
-    public_max_age_seconds: int | None = None
-    """How long the public key set may be cached, as its own headers say."""
-    missing_servers: tuple[str, ...] = field(default=())
-    """The names of those that did not answer, where known."""
+    targets: tuple[str, ...]
+    public: tuple[str, ...]
+    servers: tuple[str, ...]
 
 
 class LongestToken(NamedTuple):
-    """The longest life of a token that the key in question may have signed."""
+    """The longest life of a token that a key may have signed."""
 
     seconds: int | None
     """None: not known, or no limit."""
     problem: str
     """Why it is not known; empty where it is."""
-
-
-# -- what follows ----------------------------------------------------------------------------------------------
 
 
 def cache_seconds(observation: Observation, policy: Policy) -> int:
@@ -128,45 +53,210 @@ def cache_seconds(observation: Observation, policy: Policy) -> int:
     return max(policy.cache_seconds, observation.public_max_age_seconds or 0, *ages)
 
 
+def drain_seconds(longest_token_seconds: int, policy: Policy) -> int:
+    """How long after the last signature a key must stay published."""
+    return longest_token_seconds + KUBELET_REFRESH_SECONDS + policy.skew_seconds
+
+
 def signers(observation: Observation) -> frozenset[str]:
     """The key ids that any API server was seen to sign with."""
     return frozenset(server.signer for server in observation.servers if server.signer is not None)
 
 
 def unread_places(observation: Observation) -> tuple[str, ...]:
-    """What this observation could not see; each closes every gate."""
-    places = [f"the target {name} could not be read" for name, kids in observation.targets.items() if kids is None]
-    if observation.public_known and observation.public is None:
-        places.append("the public address could not be read")
-    return (*places, *unread_servers(observation))
+    """What an observation could not see, in words; each closes the gates."""
+    return (*unread_targets(observation), *unread_public(observation), *unread_servers(observation))
 
 
 def unread_servers(observation: Observation) -> tuple[str, ...]:
-    """The same of the API servers alone."""
-    ...
+    """What it could not see of the API servers: those that did not answer, and those of which no token was had."""
+    unread = [*unanswered_servers(observation)]
+    for server in observation.servers:
+        if server.signer is None:
+            unread.append(f"the key that the API server {server.name} signs with is not known")
+    return tuple(unread)
 
 
-def missing_places(observation: Observation, kid: str) -> tuple[str, ...]:
-    """The places that were read and do not show this key: targets, the public address, API servers, in this order."""
-    ...
+def unread_targets(observation: Observation) -> tuple[str, ...]:
+    """The targets that could not be read, in words."""
+    return tuple(f"the target {name} could not be read" for name, kids in observation.targets.items() if kids is None)
 
 
-def longest_token(record: KeyRecord | None, observation: Observation, policy: Policy) -> LongestToken:
-    """The longest life of a token that this key may have signed, and why it is not known where it is not."""
-    ...
+def unread_public(observation: Observation) -> tuple[str, ...]:
+    """The public address, where there is one that could not be read."""
+    is_unread = observation.public_known and observation.public is None
+    return ("the public address could not be read",) if is_unread else ()
 
 
-def drain_seconds(longest_token_seconds: int, policy: Policy) -> int:
-    """How long after the last signature a key must stay published."""
-    return longest_token_seconds + KUBELET_REFRESH_SECONDS + policy.skew_seconds
+def unanswered_servers(observation: Observation) -> tuple[str, ...]:
+    """The API servers that did not answer, in words; one where there are none at all."""
+    if observation.missing_servers:
+        return tuple(f"the API server {name} did not answer" for name in observation.missing_servers)
+    if not observation.servers:
+        return ("no API server answered",)
+    return () if observation.servers_complete else ("not every API server answered",)
+
+
+def missing_places(observation: Observation, kid: str) -> MissingPlaces:
+    """The places that were read and do not show this key."""
+    if observation.targets:
+        rows = observation.targets.items()
+        targets = tuple(
+            f"the target {name} does not show it" for name, kids in rows if kids is not None and kid not in kids
+        )
+    else:
+        targets = ("nothing is published yet",)
+    is_public = observation.public is None or kid in observation.public
+    return MissingPlaces(
+        targets=targets,
+        public=() if is_public else ("the public address does not show it",),
+        servers=tuple(
+            f"the API server {server.name} does not list it"
+            for server in observation.servers
+            if kid not in server.key_ids
+        ),
+    )
+
+
+def longest_token(record: KeyRecord, observation: Observation, policy: Policy) -> LongestToken:
+    """The longest life of a token that a key may have signed.
+
+    A limit counts only if it was seen while the key signed: one that is set later does not shorten older tokens.
+    """
+    if policy.longest_token_seconds is not None:
+        return LongestToken(policy.longest_token_seconds, "")
+    say = "say the longest lifetime of a token for a cloud with --longest-token-lifetime"
+    flag = "limit them with --service-account-max-token-expiration"
+    seen = [record.longest_token_seconds]
+    if seen == [None]:
+        return LongestToken(None, f"no limit of the tokens' lifetime was seen while it signed; {say}")
+    if seen == [0]:
+        return LongestToken(None, f"while it signed, an API server granted tokens of any lifetime; {flag}, and {say}")
+    for server in observation.servers:
+        if server.longest_token_seconds is None:
+            return LongestToken(None, f"the longest lifetime that {server.name} grants is not seen; {say}")
+        if server.longest_token_seconds == 0:
+            return LongestToken(None, f"the API server {server.name} grants tokens of any lifetime; {flag}, or {say}")
+        seen.append(server.longest_token_seconds)
+    return LongestToken(max(seconds for seconds in seen if seconds), "")
 
 
 # -- recorded --------------------------------------------------------------------------------------------------
 
 
+class _Look(NamedTuple):
+    """What is the same for every key of one observation."""
+
+    observation: Observation
+    previous: datetime | None
+    """When all was seen before."""
+    all_answered: bool
+    all_known: bool
+    """And the signer of each is known."""
+    signing: frozenset[str]
+    served: frozenset[str]
+    new_hands: bool
+    """Other keys sign than when all was seen before: in between any other key may have signed for a while."""
+    cache: timedelta
+
+
 def observe(state: State, observation: Observation, policy: Policy) -> State:
     """Record what an observation shows of the keys that the state has; it adds and removes none.
 
-    Pure and total: an observation older than the last one changes nothing.
+    An observation older than the last one changes nothing.
     """
-    ...
+    if state.observed_at is not None and observation.at < state.observed_at:
+        return state
+    signing = signers(observation)
+    look = _Look(
+        observation=observation,
+        previous=state.observed_at,
+        all_answered=not unanswered_servers(observation),
+        all_known=not unread_servers(observation),
+        signing=signing,
+        served=frozenset(kid for server in observation.servers for kid in server.key_ids),
+        new_hands=signing != {kid for kid, record in state.keys.items() if record.is_signing},
+        cache=timedelta(seconds=cache_seconds(observation, policy)),
+    )
+    keys = {kid: _observe_key(kid, record, look) for kid, record in state.keys.items()}
+    return replace(
+        state,
+        keys=keys,
+        observed_at=observation.at if look.all_known else state.observed_at,
+        replaced_at=_replaced_at(state, keys, look),
+    )
+
+
+def _replaced_at(state: State, after: dict[str, KeyRecord], look: _Look) -> datetime | None:
+    before = {kid for kid, record in state.keys.items() if record.served}
+    if look.all_answered and look.served and before and before.isdisjoint(look.served):
+        return look.observation.at
+    return None if all(record.served for record in after.values()) else state.replaced_at
+
+
+def _observe_key(kid: str, record: KeyRecord, look: _Look) -> KeyRecord:
+    seen = _observe_places(kid, record, look)
+    used = _observe_use(kid, seen, look)
+    return replace(used, exposed_since=_exposed_since(kid, record, used, look))
+
+
+def _observe_places(kid: str, record: KeyRecord, look: _Look) -> KeyRecord:
+    observation = look.observation
+    missing = missing_places(observation, kid)
+    unread = (*unread_targets(observation), *unread_public(observation))
+    at = observation.at
+
+    def since(earlier: datetime | None, is_missing: bool, is_read: bool) -> datetime | None:
+        if is_missing:
+            return None
+        return earlier or (at if is_read else None)
+
+    is_outside = bool(missing.targets or missing.public)
+    everywhere = not missing.targets and not unread_targets(observation)
+    return replace(
+        record,
+        published_at=record.published_at or (at if everywhere else None),
+        verified_at=since(record.verified_at, is_outside, not unread),
+        visible_since=since(
+            record.visible_since, is_outside or bool(missing.servers), not unread and look.all_answered
+        ),
+        served=kid in look.served or (record.served and not look.all_answered),
+        targets=record.targets
+        | {name for name, kids in observation.targets.items() if kids is not None and kid in kids},
+    )
+
+
+def _observe_use(kid: str, record: KeyRecord, look: _Look) -> KeyRecord:
+    at = look.observation.at
+    if kid in look.signing:
+        limits = [server.longest_token_seconds for server in look.observation.servers if server.signer == kid]
+        known = [limit for limit in (record.longest_token_seconds, *limits) if limit is not None]
+        return replace(
+            record,
+            signing_since=record.signing_since if record.is_signing else at,
+            last_seen_signing_at=at,
+            stopped_at=None,
+            longest_token_seconds=0 if 0 in known else max(known, default=None),
+        )
+    may_have_signed = record.last_seen_signing_at is not None or record.adopted or look.new_hands
+    if look.all_known and record.stopped_at is None and may_have_signed:
+        return replace(record, stopped_at=at)
+    return record
+
+
+def _exposed_since(kid: str, before: KeyRecord, after: KeyRecord, look: _Look) -> datetime | None:
+    at = look.observation.at
+    if after.visible_since is not None and at - after.visible_since >= look.cache:
+        return None
+    if kid not in look.signing or before.exposed_since is not None:
+        return before.exposed_since
+    is_hidden = any(missing_places(look.observation, kid))
+    if look.previous is None:
+        # The first look: what is visible then may have been so for long, and nothing says otherwise.
+        return before.added_at if is_hidden and _is_anything_published(look.observation) else None
+    return look.previous if is_hidden or not before.is_signing else None
+
+
+def _is_anything_published(observation: Observation) -> bool:
+    """Whether any key is seen at any place; where none is, the issuer is new and no cloud trusts it yet."""
+    return bool(observation.public) or any(observation.targets.values())
