@@ -123,7 +123,7 @@ def check_key_set(
 
 
 def _entry_checks(entries: Sequence[ObservedEntry]) -> Iterator[Check]:
-    broken = [f"{named(_id(entry))} {entry.problem}" for entry in entries if entry.key is None]
+    broken = [entry.problem for entry in entries if entry.key is None]
     if broken:
         yield Check(
             name="keys-usable", ok=False, detail=f"entries that no cloud can use: {'; '.join(broken[:_MAX_NAMED])}"

@@ -26,7 +26,7 @@ from wif.core.discovery import DISCOVERY_PATH
 from wif.core.documents import parse_json
 from wif.core.hosts import AllowedHosts
 from wif.edges.stores import ABSENT, MAX_DOCUMENT_BYTES, StoredDocument, WriteConflict
-from wif.edges.stores.google_api import Credentials, GoogleApi, Refusal, pause
+from wif.edges.stores.google_api import PACE, Credentials, GoogleApi, Pace, Refusal
 from wif.edges.transport import Transport
 from wif.errors import ConfigurationError, RefusedError, UnavailableError
 
@@ -36,22 +36,6 @@ if TYPE_CHECKING:
 
 Guard = Callable[[float], bool]
 """Whether this process is the only writer for at least so many seconds from now: a Lease that it holds."""
-
-WRITE_SECONDS = 5.0
-"""One PATCH; shorter than what must be left of the Lease."""
-
-MARGIN_SECONDS = 2.0
-"""Of the Lease, beyond the request: for clocks that differ."""
-
-TOTAL_SECONDS = 120.0
-"""No attempt of a write begins later than this."""
-
-SETTLE_SECONDS = 15.0
-"""One lease period: after this long a leader that was paused has written, or never will."""
-
-_ATTEMPTS = 4
-_READ_BACKS = 5
-_READ_BACK_SECONDS = 0.5
 
 
 class _KeySetStore:
@@ -66,7 +50,7 @@ class _KeySetStore:
         allow_http: permit an endpoint over plain http, on loopback only.
         single_writer: the operator says that nobody else writes there.
         guard: the Lease.
-        settle_seconds: how long after a guarded write the key set is read once more.
+        pace: how long things may take.
         issuer: where given, a resource that trusts another issuer is refused: this issuer's keys would open it.
         environ: for proxies and authorities.
     """
@@ -92,7 +76,7 @@ class _KeySetStore:
         allow_http: bool = False,
         single_writer: bool = False,
         guard: Guard | None = None,
-        settle_seconds: float = SETTLE_SECONDS,
+        pace: Pace = PACE,
         issuer: str | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
@@ -100,7 +84,7 @@ class _KeySetStore:
         self._resource = resource
         self._single_writer = single_writer
         self._guard = guard
-        self._settle_seconds = settle_seconds
+        self._pace = pace
         self._issuer = issuer
         hosts = AllowedHosts(builtin=lambda host: host == self.host)
         if endpoint is not None:
@@ -120,6 +104,7 @@ class _KeySetStore:
             hosts=hosts,
             credentials=credentials,
             transport=self._transport,
+            pace=pace,
         )
 
     # -- the face of a store --------------------------------------------------------------------------------------
@@ -166,8 +151,8 @@ class _KeySetStore:
         if self._guard is None and not self._single_writer:
             raise ConfigurationError(f"{self.name} has no conditional writes", code="precondition-missing")
         request_id = str(uuid.uuid4())
-        ends = time.monotonic() + TOTAL_SECONDS
-        for attempt in range(1, _ATTEMPTS + 1):
+        ends = time.monotonic() + self._pace.total_seconds
+        for attempt in range(1, self._pace.attempts + 1):
             current = self._current()
             if attempt > 1 and _same(current, body):
                 return self._settled(body)
@@ -177,9 +162,9 @@ class _KeySetStore:
                 operation = self._patch(body, request_id)
                 self._api.wait(operation, self._refusal(1))
             except UnavailableError as error:
-                if attempt == _ATTEMPTS or time.monotonic() > ends:
+                if attempt == self._pace.attempts or time.monotonic() > ends:
                     raise
-                pause(attempt, error)  # whether it was written is not known: the next round reads first
+                self._api.pause(attempt, error)  # whether it was written is not known: the next round reads first
                 continue
             if self._read_back(body, tag):
                 return self._settled(body)
@@ -196,14 +181,13 @@ class _KeySetStore:
             content,
             self._refusal(1),
             request_id=request_id if self.scheme == FleetStore.scheme else None,
-            timeout_seconds=WRITE_SECONDS,
         )
 
     def _read_back(self, body: bytes | None, tag: str) -> bool:
         """Whether the new content shows. The old one may show a little longer; any other one is a conflict."""
-        for position in range(_READ_BACKS):
+        for position in range(self._pace.read_backs):
             if position:
-                time.sleep(_READ_BACK_SECONDS * position)
+                time.sleep(self._pace.read_back_seconds * position)
             current = self._current()
             if _same(current, body):
                 return True
@@ -213,7 +197,7 @@ class _KeySetStore:
     def _settled(self, body: bytes | None) -> str:
         """The tag, once no late write of an earlier leader can come any more."""
         if self._guard is not None:
-            time.sleep(self._settle_seconds)
+            time.sleep(self._pace.settle_seconds)
         current = self._current()
         if not _same(current, body):
             raise WriteConflict(f"{self.name}: another writer has replaced the key set just written")
@@ -224,7 +208,7 @@ class _KeySetStore:
             raise WriteConflict(f"{self.name}: the key set is not the one that was read")
 
     def _require_lease(self) -> None:
-        needed = WRITE_SECONDS + MARGIN_SECONDS
+        needed = self._pace.write_seconds + self._pace.margin_seconds
         if self._guard is not None and not self._guard(needed):
             raise UnavailableError(
                 f"{self.name}: the Lease is not held for {needed:g} s more, so nothing was written", code="lease-lost"

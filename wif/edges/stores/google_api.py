@@ -5,13 +5,13 @@ Sources: the discovery documents ``iam.v1`` and ``gkehub.v1``; google.rpc.Status
 
 from __future__ import annotations
 
-__all__ = ["READ_SECONDS", "Credentials", "GoogleApi", "Refusal", "pause"]
+__all__ = ["PACE", "Credentials", "GoogleApi", "Pace", "Refusal"]
 
 import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlencode
 
 from wif.clouds.answers import json_object, retry_after_seconds, shown, text_member
@@ -24,18 +24,37 @@ from wif.errors import RefusedError, UnavailableError, WifError
 if TYPE_CHECKING:
     from wif.edges.stores.credentials import Identity
 
-READ_SECONDS = 10.0
-"""One request that only reads: connect, headers and body."""
 
-OPERATION_SECONDS = 60.0
-"""How long an update may take; Google's own take seconds."""
+class Pace(NamedTuple):
+    """Every time of one target, with its reason. Seconds unless the name says otherwise."""
 
-_LIMITS = Limits(attempts=4, backoff_seconds=0.5, backoff_max_seconds=4.0)
-_LONGEST_PAUSE_SECONDS = 15.0
-"""More than this is not waited for, whatever ``Retry-After`` asks: the next round of the publisher comes anyway."""
+    read_seconds: float = 10.0
+    """One request that only reads: connect, headers and body."""
+    write_seconds: float = 5.0
+    """One PATCH; together with the margin shorter than what is left of a Lease that was just renewed."""
+    margin_seconds: float = 2.0
+    """Of the Lease, beyond the request: for clocks that differ."""
+    settle_seconds: float = 15.0
+    """One lease period: after this long a leader that was paused has written, or never will."""
+    attempts: int = 4
+    """Of a read, and of a write."""
+    backoff_seconds: float = 0.5
+    """First pause after a failure; doubles, with jitter."""
+    longest_pause_seconds: float = 15.0
+    """Where ``Retry-After`` asks for more, the error goes up: the next round of the publisher comes anyway."""
+    poll_seconds: float = 0.25
+    """First pause before an operation is looked at; grows to sixteen times as much."""
+    operation_seconds: float = 60.0
+    """How long an update may take; Google's own take seconds."""
+    read_backs: int = 5
+    """How often a finished update is looked for: the answer may be an old one for a moment."""
+    read_back_seconds: float = 0.5
+    """Between the first two of these; grows by as much each time."""
+    total_seconds: float = 120.0
+    """No attempt of a write begins later than this."""
 
-_FIRST_POLL_SECONDS = 0.25
-_LONGEST_POLL_SECONDS = 4.0
+
+PACE = Pace()
 
 _ABORTED = 10
 _REFUSING_CODES = {3: "INVALID_ARGUMENT", 5: "NOT_FOUND", 7: "PERMISSION_DENIED", 9: "FAILED_PRECONDITION"}
@@ -71,30 +90,40 @@ class GoogleApi:
         hosts: the hosts that may see the token.
         credentials: the publisher's identity.
         transport: sends the requests.
+        pace: how long things may take.
     """
 
     def __init__(
-        self, *, target: str, base_url: str, hosts: AllowedHosts, credentials: Credentials, transport: Transport
+        self,
+        *,
+        target: str,
+        base_url: str,
+        hosts: AllowedHosts,
+        credentials: Credentials,
+        transport: Transport,
+        pace: Pace = PACE,
     ) -> None:
+        self._pace = pace
         self._target = target
         self._base_url = base_url.rstrip("/")
         self._hosts = hosts
         self._credentials = credentials
         self._transport = transport
 
-    def get(self, name: str, refusal: Refusal, *, attempts: int = _LIMITS.attempts) -> Mapping[str, Any]:
+    def get(self, name: str, refusal: Refusal) -> Mapping[str, Any]:
         """A resource, with bounded repeats.
 
         Raises:
             WifError: target-unavailable (retryable), target-refused, response-malformed.
         """
-        for attempt in range(1, attempts + 1):
+        request = Request(method="GET", url=f"{self._base_url}/v1/{name}", operation="get")
+        for attempt in range(1, self._pace.attempts + 1):
             try:
-                return self._call(Request(method="GET", url=f"{self._base_url}/v1/{name}", operation="get"), refusal)
+                return self._call(request, refusal, timeout_seconds=self._pace.read_seconds)
             except WifError as error:
-                if not error.retryable or attempt == attempts:
+                if not error.retryable or attempt == self._pace.attempts:
                     raise
-                pause(attempt, error)
+                self.pause(attempt, error)
         raise AssertionError("attempts is at least 1")  # pragma: no cover
 
     def patch(
@@ -105,7 +134,6 @@ class GoogleApi:
         refusal: Refusal,
         *,
         request_id: str | None = None,
-        timeout_seconds: float,
     ) -> Mapping[str, Any]:
         """Ask for an update, once: whether to ask again is for who knows what it would undo.
 
@@ -128,7 +156,15 @@ class GoogleApi:
             body=body,
             operation="patch",
         )
-        return self._call(request, refusal, timeout_seconds=timeout_seconds)
+        return self._call(request, refusal, timeout_seconds=self._pace.write_seconds)
+
+    def pause(self, attempt: int, error: WifError) -> None:
+        """Wait after a failed attempt, counted from 1; the error is raised where it asks for more than is waited."""
+        after = error.retry_after_seconds
+        if after is not None and after > self._pace.longest_pause_seconds:
+            raise error
+        limits = Limits(backoff_seconds=self._pace.backoff_seconds)
+        time.sleep(retry_delay(attempt, chance=random.random(), retry_after_seconds=after, limits=limits))  # noqa: S311
 
     def wait(self, operation: Mapping[str, Any], refusal: Refusal) -> None:
         """Until a long-running operation is done.
@@ -139,16 +175,18 @@ class GoogleApi:
             WifError: target-refused or target-unavailable with the operation's own error; target-unavailable where
                 it is not done in time.
         """
-        ends = time.monotonic() + OPERATION_SECONDS
-        pause_seconds = _FIRST_POLL_SECONDS
+        ends = time.monotonic() + self._pace.operation_seconds
+        pause_seconds = self._pace.poll_seconds
         while operation.get("done") is not True:
             name = text_member(operation, "name")
             if not name or not set(name) <= _NAME_LETTERS:
                 return
             if time.monotonic() + pause_seconds > ends:
-                raise self._unavailable(f"the update is not done after {OPERATION_SECONDS:g} s (operation {name})")
+                raise self._unavailable(
+                    f"the update is not done after {self._pace.operation_seconds:g} s (operation {name})"
+                )
             time.sleep(pause_seconds)
-            pause_seconds = min(_LONGEST_POLL_SECONDS, pause_seconds * 1.6)
+            pause_seconds = min(16 * self._pace.poll_seconds, pause_seconds * 1.6)
             try:
                 operation = self.get(name, refusal)
             except RefusedError:
@@ -169,12 +207,13 @@ class GoogleApi:
         what = "others were updating it" if code == _ABORTED else f"the update failed with code {code!r}"
         raise self._unavailable(f"{what}: {text}")
 
-    def _call(self, request: Request, refusal: Refusal, *, timeout_seconds: float = READ_SECONDS) -> Mapping[str, Any]:
+    def _call(self, request: Request, refusal: Refusal, *, timeout_seconds: float) -> Mapping[str, Any]:
+        deadline = time.monotonic() + timeout_seconds  # one for all of it: a Lease may have been looked at just now
         identity = self._credentials.current()
-        response = self._send(request, identity, timeout_seconds)
+        response = self._send(request, identity, deadline)
         if response.status == 401:
             self._credentials.renew(identity)
-            response = self._send(request, self._credentials.current(), timeout_seconds)
+            response = self._send(request, self._credentials.current(), deadline)
         if response.status != 200:
             raise self._refused(response, refusal)
         answer = json_object(response)
@@ -182,7 +221,7 @@ class GoogleApi:
             raise self._unavailable(f"what answered {request.operation} is no JSON object", response)
         return answer
 
-    def _send(self, request: Request, identity: Identity, timeout_seconds: float) -> Response:
+    def _send(self, request: Request, identity: Identity, deadline: float) -> Response:
         headers = {**request.headers, "authorization": f"Bearer {identity.secrets['token']}"}
         sent = Request(
             method=request.method,
@@ -192,7 +231,7 @@ class GoogleApi:
             operation=f"{self._target}: {request.operation}",
         )
         try:
-            return self._transport.send(sent, deadline=time.monotonic() + timeout_seconds, hosts=self._hosts)
+            return self._transport.send(sent, deadline=deadline, hosts=self._hosts)
         except WifError as error:
             if not error.retryable:
                 raise
@@ -230,14 +269,6 @@ class GoogleApi:
             status=response.status if response else None,
             retry_after_seconds=retry_after_seconds(response, time.time()) if response else None,
         )
-
-
-def pause(attempt: int, error: WifError) -> None:
-    """Wait after a failed attempt, counted from 1; ``error`` comes back where it asks for more than is waited."""
-    after = error.retry_after_seconds
-    if after is not None and after > _LONGEST_PAUSE_SECONDS:
-        raise error
-    time.sleep(retry_delay(attempt, chance=random.random(), retry_after_seconds=after, limits=_LIMITS))  # noqa: S311
 
 
 _NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~:/")
