@@ -10,17 +10,18 @@ from __future__ import annotations
 
 __all__ = ["DocumentSource", "Job", "Reading", "Refresher", "Seen", "rendered", "united"]
 
-import heapq
 import logging
 import random
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from wif.core.discovery import discovery_document, encode_document
 from wif.core.public_keys import IssuerKey, key_set_bytes
 from wif.errors import ProtocolError, WifError
+from wif.issuer.rota import Rota
 from wif.serve.discovery import ServedIssuer, monotonic_seconds
 
 _LOGGER = logging.getLogger("wif.serve")
@@ -32,7 +33,6 @@ THREADS = 8
 FIRST_RETRY_SECONDS = 1.0
 """After a failure; doubled with each further one, up to the time between two readings."""
 _JITTER = 0.1
-_LONGEST_WAIT_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,42 +187,16 @@ class Refresher:
     ) -> None:
         self.jobs = tuple(jobs)
         self._every = every_seconds
-        self._threads = min(threads, max(1, len(self.jobs)))
         self._clock = clock
         self._chance = chance
-        self._due: list[tuple[float, int]] = [(0.0, number) for number in range(len(self.jobs))]
-        self._changed = threading.Condition()
-        self._stopping = False
+        self._rota = Rota([partial(self.refresh, job) for job in self.jobs], clock=clock, threads=threads)
 
     def run(self, stop: threading.Event) -> None:
         """Read until the event is set. A reading under way then is left behind."""
-        for number in range(self._threads):
-            threading.Thread(target=self._work, name=f"wif-refresh-{number}", daemon=True).start()
-        stop.wait()
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
+        self._rota.run(stop)
 
-    def _work(self) -> None:
-        while (number := self._take()) is not None:
-            self.refresh(number)
-
-    def _take(self) -> int | None:
-        """The number of the job that is due, or None at the end. It is nobody else's until it is due again."""
-        with self._changed:
-            while not self._stopping:
-                wait = self._due[0][0] - self._clock() if self._due else _LONGEST_WAIT_SECONDS
-                if wait <= 0:
-                    return heapq.heappop(self._due)[1]
-                self._changed.wait(min(wait, _LONGEST_WAIT_SECONDS))
-            return None
-
-    def refresh(self, number: int) -> None:
-        """Read one job now and note when it is due again."""
-        job = self.jobs[number]
+    def refresh(self, job: Job) -> float:
+        """Read one job now; the time at which it is due again."""
         job.refresh(self._clock())
-        due = self._clock() + job.next_in(every_seconds=self._every, chance=self._chance())
-        job.issuer.next_read_at = due
-        with self._changed:
-            heapq.heappush(self._due, (due, number))
-            self._changed.notify()
+        job.issuer.next_read_at = self._clock() + job.next_in(every_seconds=self._every, chance=self._chance())
+        return job.issuer.next_read_at
