@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ["MotoServer"]
 
 import functools
+import logging
 import threading
 from typing import Any
 
@@ -48,6 +49,7 @@ class MotoServer:
         self._buckets = 0
 
     def __enter__(self) -> MotoServer:
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else a line for each of thousands of requests
         self._server.start()
         host, port = self._server.get_host_and_port()
         self.endpoint = f"http://{host}:{port}"

@@ -14,7 +14,7 @@ from wif.clouds.aws_regions import partition_of_region
 from wif.edges.files import read_bounded
 from wif.edges.stores.chains import aws_chain, azure_chain, google_chain
 from wif.edges.stores.credentials import GOOGLE_SCOPES, Chain, Federated, Identities
-from wif.edges.stores.objects import LIMITS, ObjectStore, StoreLimits
+from wif.edges.stores.objects import LIMITS, Conditions, ObjectStore, StoreLimits
 from wif.edges.tls import CA_VARIABLES
 from wif.errors import ConfigurationError
 
@@ -102,9 +102,22 @@ def object_store(
         tag=kind.tag,
         identities=identities,
         single_writer=settings.single_writer,
-        proven=endpoint is None,  # the clouds keep their conditions; what else speaks like them may not
+        conditions=_conditions(place.scheme, endpoint),
         limits=limits,
     )
+
+
+_known: dict[tuple[str, str], Conditions] = {}
+_MAX_KNOWN = 64
+
+
+def _conditions(scheme: str, endpoint: str | None) -> Conditions:
+    """The clouds keep their conditions; what else speaks like them is tried, once in a process."""
+    if endpoint is None:
+        return Conditions(proven=True)
+    if len(_known) >= _MAX_KNOWN:
+        _known.clear()
+    return _known.setdefault((scheme, endpoint), Conditions())
 
 
 def _provider(identities: Identities) -> Callable[[], dict[str, Any]]:

@@ -8,7 +8,7 @@ says what stands there, not that nothing has happened since.
 
 from __future__ import annotations
 
-__all__ = ["LIMITS", "ObjectStore", "StoreLimits"]
+__all__ = ["LIMITS", "Conditions", "ObjectStore", "StoreLimits"]
 
 import random
 import time
@@ -35,13 +35,32 @@ class StoreLimits(NamedTuple):
     """No repeat begins later than this after the first request."""
     writes: int = 3
     """How often a write is sent whose outcome is open, or that conflicts though nobody changed the object."""
+    total_seconds: float = 30.0
+    """None of those begins later than this."""
 
 
 LIMITS = StoreLimits()
-"""One read ends within 25 s; a write, with its readings again, within 75 s where each runs into its limit."""
+"""One read ends within 25 s; a write, with the readings after it, within 80 s though each runs into its limit."""
 
 _IMPOSSIBLE: Final[Mapping[str, str]] = {"e_tag": '"0x0"', "version": "1"}
 """Tags that no object has."""
+
+
+class Conditions:
+    """What is known of a server's conditional writes; shared by the stores at one address. Safe for threads.
+
+    Args:
+        proven: whether the server is known to keep conditions; else each kind is tried before its first use.
+    """
+
+    __slots__ = ("unproven",)
+
+    def __init__(self, *, proven: bool = False) -> None:
+        self.unproven = frozenset[str]() if proven else frozenset(("update", "create"))
+
+    def prove(self, kind: Literal["update", "create"]) -> None:
+        """The server has refused what it had to refuse."""
+        self.unproven -= {kind}
 
 
 class ObjectStore:
@@ -54,7 +73,7 @@ class ObjectStore:
         tag: which of obstore's two names of a version conditional writes take.
         identities: whose credentials ``native`` uses.
         single_writer: whether to write where the store ignores conditions.
-        proven: whether the store is known to keep conditions; else it is tried before the first write.
+        conditions: what is known of the server.
         limits: times and counts.
     """
 
@@ -67,7 +86,7 @@ class ObjectStore:
         tag: Literal["e_tag", "version"],
         identities: Identities | None = None,
         single_writer: bool = False,
-        proven: bool = False,
+        conditions: Conditions | None = None,
         limits: StoreLimits = LIMITS,
     ) -> None:
         self._native = native
@@ -76,7 +95,7 @@ class ObjectStore:
         self._tag: Literal["e_tag", "version"] = tag
         self._identities = identities
         self._single_writer = single_writer
-        self._unproven = set() if proven else {"update", "create"}
+        self._conditions = conditions or Conditions()
         self._conditional = True
         self._limits = limits
 
@@ -136,29 +155,37 @@ class ObjectStore:
                 code="document-invalid",
             )
         new = StoredDocument(body=body, tag=tag, content_type=content_type, cache_control=cache_control)
-        if "update" in self._unproven:
-            self._prove_update(path, new)
-        if not self._conditional:
-            self._require_tag(path, tag)
+        if not self._conditional or "update" in self._conditions.unproven:
+            standing = self.read(path)
+            if standing is not None and _equal(standing, new):
+                return standing.tag
+            self._require(standing, tag, path)
+            if self._conditional:
+                self._prove_update(path, standing, new)
+        return self._write(path, new)
+
+    def _write(self, path: str, new: StoredDocument) -> str:
+        tag = new.tag
+        ends = time.monotonic() + self._limits.total_seconds
         for attempt in range(self._limits.writes):
             if attempt:
                 time.sleep(random.uniform(0.5, 1.5) * 0.1 * 2**attempt)  # noqa: S311 - not for secrets
             done = self._put(path, new, tag)
             if isinstance(done, str):
-                if tag == ABSENT and "create" in self._unproven:
+                if self._conditional and tag == ABSENT and "create" in self._conditions.unproven:
                     self._prove_create(path, new)
-                if done:
+                if done and self._conditional:
                     return done
             elif done.kind not in ("conflict", "absent", "timeout", "unavailable"):
                 raise self._refusal(done, "write", path)
             standing = self.read(path)
             if standing is not None and _equal(standing, new):
                 return standing.tag
-            if (standing.tag if standing is not None else ABSENT) != tag:
-                raise WriteConflict(f"{self._name}: {path} was changed by somebody else")
-            if isinstance(done, Failure) and done.kind == "unavailable":
-                break  # obstore has repeated it already
-        assert isinstance(done, Failure)  # noqa: S101 - what was put stands there, or another version, which raises
+            self._require(standing, tag, path)
+            if isinstance(done, Failure) and (done.kind == "unavailable" or time.monotonic() > ends):
+                break  # what is unavailable has been repeated by obstore already
+        if isinstance(done, str):
+            raise WriteConflict(f"{self._name}: {path} is again what it was before this write")
         raise self._refusal(done, "write", path)
 
     def delete(self, path: str, *, tag: str) -> None:
@@ -168,8 +195,7 @@ class ObjectStore:
         standing = self.read(path)
         if standing is None:
             return
-        if standing.tag != tag:
-            raise WriteConflict(f"{self._name}: {path} was changed by somebody else")
+        self._require(standing, tag, path)
         done = self._call(lambda: obstore.delete(self._native, path))
         if not isinstance(done, Failure) or done.kind == "absent":
             return
@@ -223,13 +249,12 @@ class ObjectStore:
 
     # -- stores that may ignore conditions ----------------------------------------------------------------------
 
-    def _prove_update(self, path: str, new: StoredDocument) -> None:
+    def _prove_update(self, path: str, standing: StoredDocument | None, new: StoredDocument) -> None:
         """Write what stands there (or, where nothing does, what is to stand there) on a tag that nothing has."""
-        standing = self._require_tag(path, new.tag)
         done = self._put(path, standing or new, _IMPOSSIBLE[self._tag])
         if isinstance(done, Failure):
             if done.kind in ("conflict", "absent"):
-                self._unproven.discard("update")
+                self._conditions.prove("update")
                 return
             if done.code != "NotImplemented" and done.status != 501:
                 raise self._refusal(done, "write", path)
@@ -241,21 +266,19 @@ class ObjectStore:
         """Create what has just been created: it must conflict."""
         if isinstance(self._put(path, new, ABSENT), str):
             self._give_up_conditions()
-        self._unproven.discard("create")
+        else:
+            self._conditions.prove("create")
 
     def _give_up_conditions(self) -> None:
         self._conditional = False
-        self._unproven.clear()
         if not self._single_writer:
             raise ConfigurationError(
                 f"{self._name}: the store ignores conditions on writes", code="precondition-missing", cloud=self._cloud
             )
 
-    def _require_tag(self, path: str, tag: str) -> StoredDocument | None:
-        standing = self.read(path)
+    def _require(self, standing: StoredDocument | None, tag: str, path: str) -> None:
         if (standing.tag if standing is not None else ABSENT) != tag:
             raise WriteConflict(f"{self._name}: {path} was changed by somebody else")
-        return standing
 
 
 def _delete(native: Any, path: str) -> None:
