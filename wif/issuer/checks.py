@@ -78,7 +78,7 @@ def check_key_set(
     *,
     expected: Collection[IssuerKey] | None,
     known: Collection[IssuerKey] = (),
-    removed: Collection[str] = (),
+    removed: Collection[str] | Mapping[str, str | None] = (),
     cached: str = "",
 ) -> KeySetFindings:
     """Compare a key set with the keys that should be in it. A key is its id together with its material.
@@ -87,7 +87,8 @@ def check_key_set(
         body: the fetched bytes.
         expected: every key that must be there; None leaves the comparison out, an empty one fails.
         known: further keys that may be there, and need not.
-        removed: ids that the issuer has removed.
+        removed: ids that the issuer has removed; a mapping gives their fingerprints. One of which neither this nor
+            ``known`` tells the material is an unknown key: anybody can write a removed id over a key of his own.
         cached: how old the answer may be, to be told with a missing key; empty where nothing is known.
     """
     observed = observe_key_set(body)
@@ -104,12 +105,14 @@ def check_key_set(
             Check(name="keys-expected", ok=True, level="info", detail="not compared: no source of keys was named")
         )
         return KeySetFindings(checks=tuple(checks), key_ids=ids, keys=usable)
+    buried = {key_id: removed.get(key_id) if isinstance(removed, Mapping) else None for key_id in removed}
     material = {key.key_id: key.fingerprint for key in (*known, *expected)}
-    altered = _unique(_id(e) for e in entries if _id(e) in material and not _fits(e, material[_id(e)]))
-    gone = _unique(i for i in ids if i in set(removed) - material.keys())
-    unknown = _unique(i for i in ids if i not in material and i not in gone)
+    unknown = _unique(i for i in ids if material.get(i) is None and buried.get(i) is None)
+    material |= {key_id: fingerprint for key_id, fingerprint in buried.items() if fingerprint}
+    altered = _unique(_id(e) for e in entries if _id(e) not in unknown and not _fits(e, material[_id(e)]))
+    gone = _unique(i for i in ids if i in buried and i not in unknown and i not in altered)
     present = set(ids)
-    missing = tuple(sorted({key.key_id for key in expected} - present))
+    missing = tuple(sorted({key.key_id for key in expected} - present - buried.keys()))
     checks += _comparison(missing, unknown, altered, gone, nothing_expected=not expected, cached=cached)
     return KeySetFindings(
         checks=tuple(checks),

@@ -97,7 +97,7 @@ def verify(
     *,
     expected: Collection[IssuerKey] | None = None,
     known: Collection[IssuerKey] = (),
-    removed: Collection[str] = (),
+    removed: Collection[str] | Mapping[str, str | None] = (),
     jwks_uris: Sequence[str] = (),
     clouds: Collection[str] = ALL_CLOUDS,
     token: str | None = None,
@@ -115,7 +115,7 @@ def verify(
         issuer: byte for byte as tokens have it.
         expected: the keys that must be published; None compares nothing, an empty collection fails.
         known: further keys that may be there, and need not: recorded in the trusted state.
-        removed: ids that were removed from the issuer.
+        removed: ids that were removed from the issuer; a mapping gives the fingerprints of their material.
         jwks_uris: the addresses that the discovery document may name: the desired one, then those of the state.
             Another one is tampering and is not fetched. Empty: any https address.
         clouds: who reads the issuer: ``aws``, ``gcp``, ``azure``.
@@ -158,7 +158,7 @@ def verify_key_set(
     *,
     expected: Collection[IssuerKey] | None = None,
     known: Collection[IssuerKey] = (),
-    removed: Collection[str] = (),
+    removed: Collection[str] | Mapping[str, str | None] = (),
     clouds: Collection[str] = ("gcp",),
     token: str | None = None,
     audience_refused: Callable[[], bool] | bool | None = None,
