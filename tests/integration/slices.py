@@ -53,6 +53,10 @@ class SliceProxy:
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
+    def add(self, address: str, port: int) -> None:
+        """Lead one more address to a port."""
+        self._ports[ipaddress.ip_address(address)] = port
+
     def __enter__(self) -> Self:
         return self
 

@@ -342,7 +342,8 @@ def manager(context: ssl.SSLContext, proxy: Proxy | None, *, server_hostname: st
     """
     settings: dict[str, Any] = {"num_pools": 16, "maxsize": 8, "retries": False, "ssl_context": context}
     if server_hostname is not None:
-        settings |= {"server_hostname": server_hostname, "assert_hostname": server_hostname}
+        # without assert_hostname, which would take the check of the name away from OpenSSL
+        settings["server_hostname"] = server_hostname
     if proxy is None:
         pools = PoolManager(**settings)
     else:

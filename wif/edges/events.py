@@ -121,6 +121,8 @@ class EventRecorder:
                     return self._count(series, now)
                 return self._make(key, now)
             except WifError as error:
+                if error.status == 404:  # the Event has been removed: the next one is made anew
+                    self._series.pop(key, None)
                 return error.message
 
     def _count(self, series: _Series, now: float) -> str:

@@ -169,8 +169,7 @@ def _of_configuration(configuration: Any, api_client: Any, origin: str, namespac
         chosen = copy.deepcopy(configuration)
         chosen.host = url  # decides about the proxy and its exceptions
         if server_hostname is not None:
-            chosen.tls_server_name = server_hostname
-            chosen.assert_hostname = server_hostname if chosen.verify_ssl else False
+            chosen.tls_server_name = server_hostname  # and no assert_hostname: OpenSSL itself checks this name
         if not with_certificate:
             chosen.cert_file = chosen.key_file = None
         try:
