@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["serve_command"]
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +12,13 @@ import click
 
 from wif.cli.durations import Duration
 from wif.cli.frame import command, wants_json
+from wif.cli.issuer_options import choose_issuers, issuer_options
 from wif.cli.output import print_json, warn
 from wif.cli.service_log import log_options, set_up_log
 from wif.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from wif.edges.stores import Store
     from wif.serve.discovery import DiscoveryApp
     from wif.serve.httpd import HttpServer
     from wif.serve.refresh import Job, Refresher
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 25
 """Less than the 30 s that Kubernetes gives a pod to end."""
 
+_CHOOSING = ("names", "all", "issuer", "kubeconfig", "context", "api_servers", "public_keys", "jwks")
+"""Options that name issuers beside those of ``--from``."""
+
 
 @command("serve", example="wif issuer serve --from /srv/issuer --tls-cert tls.crt --tls-key tls.key", log_level="info")
+@issuer_options(several=True)
 @click.option(
     "--from",
     "places",
@@ -68,7 +73,7 @@ def serve_command(context: click.Context, /, log_format: str, grace: int, **opti
             code="config-missing",
             hint="pass --tls-cert and --tls-key; clouds read an issuer over https only",
         )
-    jobs = _jobs(options)
+    jobs = _jobs(context, options)
     app = _app(jobs, check_host=options["check_host"])
     refresher = Refresher(jobs, every_seconds=max(1, options["refresh"]))
     server = _server(app, options)
@@ -104,9 +109,9 @@ def _app(jobs: Sequence[Job], *, check_host: bool) -> DiscoveryApp:
     return DiscoveryApp([job.issuer for job in jobs], check_host=check_host)
 
 
-def _jobs(options: Any) -> list[Job]:
+def _jobs(context: click.Context, options: Any) -> list[Job]:
+    """The places of ``--from``, and the issuers of flags and wif.yaml; these also where nothing else is named."""
     from wif.serve.discovery import Freshness, ServedIssuer  # noqa: PLC0415  # only for this command
-    from wif.serve.document_sources import StoreSource, described  # noqa: PLC0415  # only for this command
     from wif.serve.refresh import Job  # noqa: PLC0415  # only for this command
 
     freshness = Freshness(max_age_seconds=options["max_age"], stale_seconds=options["stale"])
@@ -114,15 +119,23 @@ def _jobs(options: Any) -> list[Job]:
         warn("--stale is not longer than --refresh: documents end before they are read again")
     jobs: list[Job] = []
     for text in options["places"]:
+        from wif.serve.document_sources import StoreSource, described  # noqa: PLC0415  # only with --from
+
         issuer, place = _place(text)
         store = _store(place)
         found = described(store, issuer=issuer)
-        jobs.append(
-            Job(
-                ServedIssuer(found.issuer, jwks_uri=found.jwks_uri, freshness=freshness),
-                StoreSource(store, issuer=found.issuer, jwks_uri=found.jwks_uri),
-            )
-        )
+        served = ServedIssuer(found.issuer, jwks_uri=found.jwks_uri, freshness=freshness)
+        jobs.append(Job(served, StoreSource(store, issuer=found.issuer, jwks_uri=found.jwks_uri)))
+    if options["places"] and not any(context.params.get(f"issuer__{name}") for name in _CHOOSING):
+        return jobs
+    for chosen in choose_issuers(context):
+        from wif.issuer.session import Session  # noqa: PLC0415  # only with sources
+        from wif.serve.document_sources import SettingsSource  # noqa: PLC0415  # only with sources
+
+        session = Session(chosen.settings, name=chosen.name)
+        served = ServedIssuer(session.issuer, jwks_uri=session.jwks_uri, freshness=freshness)
+        clouds = {cloud for target in chosen.settings.to for cloud in target.clouds} or ("aws", "gcp", "azure")
+        jobs.append(Job(served, SettingsSource(session), clouds=tuple(clouds)))
     return jobs
 
 
@@ -134,10 +147,18 @@ def _place(text: str) -> tuple[str | None, str]:
     return None, text
 
 
-def _store(place: str) -> Any:
-    from wif.edges.stores.directory import DirectoryStore  # noqa: PLC0415  # only where it is one
+def _store(place: str) -> Store:
+    """A directory by its path, or what ``--to`` could name."""
+    from wif.config.issuers import TargetSettings  # noqa: PLC0415  # only with --from
+    from wif.edges.stores.opening import open_store  # noqa: PLC0415  # only with --from
 
-    return DirectoryStore(os.path.abspath(place.removeprefix("file://")))  # noqa: PTH100  # as the shell gave it
+    url = place if ":" in place else Path(place).absolute().as_uri()
+    kube = None
+    if url.startswith("configmap:"):
+        from wif.edges.kube import KubeClient  # noqa: PLC0415  # only for this kind of place
+
+        kube = KubeClient.find()
+    return open_store(TargetSettings(url=url), kube=kube)
 
 
 def _server(app: DiscoveryApp, options: Any) -> HttpServer:
