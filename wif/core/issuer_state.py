@@ -199,7 +199,7 @@ def decode_state(body: bytes, *, issuer: str) -> State:
     if not isinstance(document, dict):
         _invalid("is not a JSON object")
     version = document.pop("version", None)
-    if version != VERSION or isinstance(version, bool):
+    if type(version) is not int or version != VERSION:
         _invalid(
             f"has the version {_shown(version)}, expected {VERSION}",
             hint="use the version of wif that wrote it, or a newer one",
@@ -216,8 +216,8 @@ def decode_state(body: bytes, *, issuer: str) -> State:
     state = State(
         issuer=named,
         jwks_uris=tuple(sorted(_member(document, "", "jwks_uris", _texts))),
-        keys={kid: _record(f"keys.{kid[:64]}", kid, value) for kid, value in keys.items()},
-        removed={kid: _tombstone(f"removed.{kid[:64]}", kid, value) for kid, value in removed.items()},
+        keys={kid: _record(f"keys.{_name(kid)}", kid, value) for kid, value in keys.items()},
+        removed={kid: _tombstone(f"removed.{_name(kid)}", kid, value) for kid, value in removed.items()},
         observed_at=_optional(document, "", "observed_at", _time),
         replaced_at=_optional(document, "", "replaced_at", _time),
     )
@@ -298,7 +298,7 @@ def _known(document: Mapping[str, Any], place: str, names: frozenset[str]) -> No
     unknown = sorted(set(document) - names)
     if unknown:
         _invalid(
-            f"has the unknown member {_joined(place, unknown[0][:64])}",
+            f"has the unknown member {_joined(place, _name(unknown[0]))}",
             hint="use the version of wif that wrote it, or a newer one",
         )
 
@@ -344,6 +344,11 @@ def _time(value: object, place: str) -> datetime:
         except ValueError:
             pass
     return _unexpected(place, "a time such as 2026-01-31T12:00:00Z", value)
+
+
+def _name(member: str) -> str:
+    """The name of a member, fit for a terminal."""
+    return ascii(member[:64])[1:-1]
 
 
 def _joined(place: str, name: str) -> str:
