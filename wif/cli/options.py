@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["identity_options", "load_settings"]
+__all__ = ["identity_options", "load_settings", "read_config_file"]
 
 import os
 from collections.abc import Callable, Mapping
@@ -121,23 +121,38 @@ def _add(function: F, dest: str, option: _Option, flag: str, *names: str) -> F:
 
 
 def _document(named: str | None) -> Layer:
+    document, path, is_named = read_config_file(named)
+    return from_document(document, origin=path, is_named=is_named)
+
+
+def read_config_file(named: str | None, *, limit_bytes: int = _MAX_CONFIG_BYTES) -> tuple[object, str, bool]:
+    """What the settings file says, its path, and whether the caller named it; None where there is no file.
+
+    Args:
+        named: the path; None is ``wif.yaml`` in the current directory, which need not be there.
+        limit_bytes: how large it may be.
+
+    Raises:
+        ConfigurationError: file-unusable, config-invalid.
+    """
     path = named or DEFAULT_CONFIG_FILE
     if named is None and not os.path.exists(path):  # noqa: PTH110  # pathlib is not loaded on this path
-        return {}
+        return None, path, False
     import yaml  # noqa: PLC0415  # only where there is a file to read
 
     from wif.edges.files import read_bounded  # noqa: PLC0415  # only where there is a file to read
 
     try:
-        data = read_bounded(path, _MAX_CONFIG_BYTES)
+        data = read_bounded(path, limit_bytes)
     except OSError as error:
         raise ConfigurationError(
             f"the settings file {path} cannot be read: {error.strerror}", code="file-unusable"
         ) from error
-    if len(data) > _MAX_CONFIG_BYTES:
-        raise ConfigurationError(f"the settings file {path} is larger than 64 KiB", code="config-invalid")
+    if len(data) > limit_bytes:
+        raise ConfigurationError(
+            f"the settings file {path} is larger than {limit_bytes // 1024} KiB", code="config-invalid"
+        )
     try:
-        document = yaml.safe_load(data)
+        return yaml.safe_load(data), path, named is not None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigurationError(f"the settings file {path} is not YAML", code="config-invalid") from error
-    return from_document(document, origin=path, is_named=named is not None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["print_json", "print_rows", "warn"]
+__all__ = ["print_json", "print_json_line", "print_rows", "warn"]
 
 import json
 import sys
@@ -15,6 +15,11 @@ import click
 def print_json(value: Mapping[str, Any]) -> None:
     """One object."""
     click.echo(json.dumps(value, indent=2))
+
+
+def print_json_line(value: Mapping[str, Any]) -> None:
+    """One object in one line, where there are many."""
+    click.echo(json.dumps(value, separators=(",", ":")))
 
 
 def print_rows(title: str, rows: Sequence[tuple[str, str]], styles: Mapping[str, str] | None = None) -> None:

@@ -25,6 +25,8 @@ _COMMANDS = {
     "demo": ("wif.cli.demo", "Show the whole way on this machine, from a cluster's key to three clouds."),
     "emulator": ("wif.cli.emulator", "Run the local STS of three clouds."),
     "exchange": ("wif.cli.exchange", "Exchange a ServiceAccount token for a cloud's credentials."),
+    "issuer": ("wif.cli.issuer", "Publish, verify, serve and guard an issuer's discovery documents."),
+    "keys": ("wif.cli.keys", "Rotate an issuer's keys, each step gated on what is seen from outside."),
     "token": ("wif.cli.token", "Look at, request or print a subject token."),
     "whoami": ("wif.cli.whoami", "Ask a cloud what it calls this workload."),
 }

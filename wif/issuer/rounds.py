@@ -7,12 +7,11 @@ out by the very publisher that put it there.
 
 from __future__ import annotations
 
-__all__ = ["Desired", "Leadership", "OpenTarget", "observe", "preview", "settle"]
+__all__ = ["Desired", "OpenTarget", "observe", "preview", "settle"]
 
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from wif.core.publication import (
     DISCOVERY_CONTENT_TYPE,
@@ -25,9 +24,9 @@ from wif.core.publication import (
     require_state,
 )
 from wif.edges.stores import ABSENT, Store, StoredDocument, WriteConflict
-from wif.errors import ConfigurationError, UnavailableError
+from wif.errors import UnavailableError, WifError
 from wif.issuer.pauses import MAX_TRIES, pause
-from wif.issuer.report import TargetReport
+from wif.issuer.report import Outcome, TargetReport
 
 if TYPE_CHECKING:
     from wif.config.issuers import TargetSettings
@@ -37,20 +36,6 @@ if TYPE_CHECKING:
 
 _MAX_WRITES = 12
 """Successful writes of one run to one target: a place that changes what is written to it would be written for ever."""
-
-WRITE_SECONDS = 30.0
-"""The longest that one write with its repeats may take; so much of a Lease must be left before it."""
-
-
-class Leadership(Protocol):
-    """The right to be the only writer, for places that have no conditional writes."""
-
-    @property
-    def duration_seconds(self) -> float:
-        """How long after its last renewal somebody else may take over."""
-
-    def holds(self, for_seconds: float) -> bool:
-        """Whether it is still ours, asked anew, and for at least so long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +64,7 @@ class OpenTarget:
         return self.store.name
 
 
-def observe(target: OpenTarget, desired: Desired) -> ObservedTarget:
+def observe(target: OpenTarget, discovery_path: str, jwks_path: str) -> ObservedTarget:
     """Read both documents with their tags.
 
     Raises:
@@ -87,10 +72,10 @@ def observe(target: OpenTarget, desired: Desired) -> ObservedTarget:
     """
     store = target.store
     # the key set last: what is decided about keys rests on the youngest reading
-    discovery = _observed(store.read(desired.discovery_path)) if store.holds_discovery else None
+    discovery = _observed(store.read(discovery_path)) if store.holds_discovery else None
     return ObservedTarget(
         name=store.name,
-        jwks=_observed(store.read(desired.jwks_path)),
+        jwks=_observed(store.read(jwks_path)),
         discovery=discovery,
         holds_discovery=store.holds_discovery,
         keeps_headers=store.keeps_headers,
@@ -113,8 +98,6 @@ def settle(
     observed: ObservedTarget,
     state: State,
     states: StateStore,
-    *,
-    leadership: Leadership | None = None,
 ) -> TargetReport:
     """Write a target until two readings in a row leave nothing to do.
 
@@ -122,30 +105,38 @@ def settle(
         observed: read before ``state`` was.
         state: with the keys that are vouched for now already in it.
         states: where the state is read again.
-        leadership: held by the caller; needed where the target is not conditional and has other writers.
 
-    Raises:
-        WifError: target-unavailable, target-refused, write-conflict, precondition-missing, lease-lost.
+    Returns:
+        What was found and done; a failure is in it, with what was found before.
     """
-    _require_single_writer(target, leadership)
     findings = _Findings()
+    try:
+        return _settle(target, desired, observed, state, states=states, findings=findings)
+    except WifError as error:
+        return findings.failure(target, error)
+
+
+def _settle(
+    target: OpenTarget,
+    desired: Desired,
+    observed: ObservedTarget,
+    state: State,
+    *,
+    states: StateStore,
+    findings: _Findings,
+) -> TargetReport:
     writes = 0
     for attempt in range(MAX_TRIES):
         if attempt:
-            observed = observe(target, desired)
+            observed = observe(target, desired.discovery_path, desired.jwks_path)
             found = states.read()[0]
             require_state(found, [observed])  # a state that vanishes in the middle is not an empty one
             state = found or state
         plan = _decide(target, desired, observed, state)
         findings.take(plan)
         if not plan.writes:
-            if writes and leadership is not None and not target.store.is_conditional:
-                # A leader that was paused before us may write late: look once more when its Lease is over for sure.
-                time.sleep(leadership.duration_seconds)
-                leadership, writes = None, 0
-                continue
-            outcome = "written" if findings.wrote else "unchanged"
-            return findings.report(target, plan, outcome=outcome, diff="", rounds=attempt + 1)
+            outcome: Outcome = "written" if findings.wrote else "unchanged"
+            return findings.report(target, plan, outcome=outcome, rounds=attempt + 1)
         if writes == _MAX_WRITES:
             raise UnavailableError(
                 f"{target.name} does not keep what is written to it: {'; '.join(plan.drift)[:300]}",
@@ -153,7 +144,7 @@ def settle(
                 hint="look for another publisher with other settings, and for a proxy that changes what is stored",
             )
         try:
-            _write(target, desired, observed, plan, leadership)
+            _write(target, desired, observed, plan)
         except WriteConflict:
             pause(attempt)
         else:
@@ -175,9 +166,7 @@ def _decide(target: OpenTarget, desired: Desired, observed: ObservedTarget, stat
     )
 
 
-def _write(
-    target: OpenTarget, desired: Desired, observed: ObservedTarget, plan: TargetPlan, leadership: Leadership | None
-) -> None:
+def _write(target: OpenTarget, desired: Desired, observed: ObservedTarget, plan: TargetPlan) -> None:
     """The key set first: a discovery document that is there without its keys would be believed."""
     for path, body, seen, content_type in (
         (desired.jwks_path, plan.jwks, observed.jwks, JWKS_CONTENT_TYPE),
@@ -185,22 +174,12 @@ def _write(
     ):
         if body is None:
             continue
-        if not target.store.is_conditional and leadership is not None and not leadership.holds(WRITE_SECONDS):
-            raise UnavailableError("the Lease is no longer held, so nothing more is written", code="lease-lost")
         target.store.write(
             path,
             body,
             tag=ABSENT if seen is None else seen.tag,
             content_type=content_type,
             cache_control=desired.cache_control,
-        )
-
-
-def _require_single_writer(target: OpenTarget, leadership: Leadership | None) -> None:
-    if not target.store.is_conditional and leadership is None and not target.settings.single_writer:
-        raise ConfigurationError(
-            f"{target.name} has no conditional writes: two publishers could undo each other",
-            code="precondition-missing",
         )
 
 
@@ -225,14 +204,29 @@ class _Findings:
         for kind in self._KINDS:
             self._found[kind].update(dict.fromkeys(getattr(plan, kind)))
 
-    def report(self, target: OpenTarget, plan: TargetPlan, *, outcome: str, diff: str, rounds: int) -> TargetReport:
-        return TargetReport(
-            name=target.name,
-            outcome=outcome,  # type: ignore[arg-type]  # one of the words of Outcome, by both callers
+    def report(
+        self, target: OpenTarget, plan: TargetPlan, *, outcome: Outcome, rounds: int, diff: str = ""
+    ) -> TargetReport:
+        return replace(
+            self.failure(target, None),
+            outcome=outcome,
             keys=plan.holds,
             lost=plan.lost,
             filtered=plan.filtered,
             diff=diff,
             rounds=rounds,
-            **{kind: tuple(found) for kind, found in self._found.items()},
+        )
+
+    def failure(self, target: OpenTarget, error: WifError | None) -> TargetReport:
+        return TargetReport(
+            name=target.name,
+            outcome="failed",
+            error=error,
+            added=tuple(self._found["added"]),
+            removed=tuple(self._found["removed"]),
+            foreign=tuple(self._found["foreign"]),
+            altered=tuple(self._found["altered"]),
+            drift=tuple(self._found["drift"]),
+            tampering=tuple(self._found["tampering"]),
+            warnings=tuple(self._found["warnings"]),
         )

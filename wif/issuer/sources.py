@@ -6,7 +6,7 @@ does not answer makes the reading incomplete: keys are still added, and nothing 
 
 from __future__ import annotations
 
-__all__ = ["ServerReading", "Sources", "Vouched"]
+__all__ = ["ServerReading", "Sources", "Vouched", "read_key_file", "read_source_file"]
 
 import os
 import time
@@ -138,9 +138,9 @@ class Sources:
             for server in servers:
                 gathered.add(server.keys, f"the API server {server.name}")
         for path in self._settings.public_keys:
-            gathered.add(read_public_keys(_read_file(path), origin=path), path)
+            gathered.add(read_key_file(path), path)
         for place in self._settings.jwks:
-            body = self._fetch(place) if "://" in place and not place.startswith("file:") else _read_file(place)
+            body = self._fetch(place) if "://" in place and not place.startswith("file:") else read_source_file(place)
             gathered.add(read_key_set(body, origin=place), place)
         if not gathered.keys:
             raise ConfigurationError(
@@ -323,7 +323,21 @@ def _issuer_of(body: bytes, origin: str) -> str:
     return issuer
 
 
-def _read_file(path: str) -> bytes:
+def read_key_file(path: str) -> tuple[IssuerKey, ...]:
+    """The keys of a PEM file.
+
+    Raises:
+        ConfigurationError: file-unusable, key-private, key-invalid.
+    """
+    return read_public_keys(read_source_file(path), origin=path)
+
+
+def read_source_file(path: str) -> bytes:
+    """The bytes of a source that is a file.
+
+    Raises:
+        ConfigurationError: file-unusable.
+    """
     from urllib.parse import unquote, urlsplit  # noqa: PLC0415  # imported long ago where it matters
 
     named = unquote(urlsplit(path).path) if path.startswith("file:") else path

@@ -116,6 +116,17 @@ class StateStore:
                 return wanted
         raise WriteConflict(f"the state {self.name} was changed by others before each of {tries} writes")
 
+    def rebuild(self, state: State) -> None:
+        """Put a state in place of whatever stands there, readable or not.
+
+        Raises:
+            WriteConflict: somebody else wrote it at this very moment.
+        """
+        found = self._store.read(self._path)
+        tag = ABSENT if found is None else found.tag
+        body = encode_state(state)
+        self._store.write(self._path, body, tag=tag, content_type="application/json", cache_control="no-store")
+
     def close(self) -> None:
         """Let go of connections."""
         self._store.close()
