@@ -32,13 +32,12 @@ _OUTCOMES = {
 }
 
 _KEYS = (
-    ("added", "key added"),
-    ("removed", "key removed"),
-    ("filtered", "key left out for its algorithm"),
-    ("altered", "ALERT: key with other material"),
-    ("foreign", "ALERT: unknown key"),
-    ("lost", "ALERT: recorded key that is not here"),
+    ("added", "", "key added"),
+    ("removed", "", "key removed"),
+    ("filtered", "", "key left out for its algorithm"),
+    ("lost", "ALERT", "recorded key that is not here"),
 )
+"""Lists of key ids, the verdict on each, and what it is called; unknown and altered keys have sentences."""
 
 
 class _Line(NamedTuple):
@@ -89,6 +88,8 @@ def _publish_lines(report: PublishReport) -> Iterator[_Line]:
     if report.verification is not None:
         yield _Line(0, "seen from outside")
         yield from _verify_lines(report.verification)
+    if report.has_tampering:
+        yield _Line(0, "find out who wrote what nobody vouches for; wif issuer publish --restore repairs it", "hint")
 
 
 def _outside_lines(report: OutsideReport) -> Iterator[_Line]:
@@ -116,10 +117,9 @@ def _findings(findings: Iterable[Finding]) -> Iterator[_Line]:
 def _target_lines(target: TargetReport) -> Iterator[_Line]:
     verdict = "FAILED" if target.outcome == "failed" else "ALERT" if target.has_tampering else "ok"
     yield _Line(0, f"{target.name}: {_OUTCOMES[target.outcome]}", verdict)
-    for member, text in _KEYS:
-        word, _, rest = text.rpartition(": ")
+    for member, word, text in _KEYS:
         for kid in getattr(target, member):
-            yield _Line(1, f"{rest} {kid}", word)
+            yield _Line(1, f"{text} {kid}", word)
     for sentence in target.tampering:
         yield _Line(1, sentence, "ALERT")
     for sentence in target.drift:

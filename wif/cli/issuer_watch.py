@@ -117,6 +117,7 @@ def _controller(
     chosen: Sequence[ChosenIssuer], kube: KubeClient | None, lease: Lease | None, options: Any
 ) -> Controller:
     from wif.edges.lease import elapsed_seconds  # noqa: PLC0415  # only for this command
+    from wif.issuer.neighbours import Neighbours  # noqa: PLC0415  # only for this command
     from wif.issuer.schedule import Timing  # noqa: PLC0415  # only for this command
     from wif.issuer.watch import Controller  # noqa: PLC0415  # only for this command
     from wif.issuer.watched import PublishedIssuer  # noqa: PLC0415  # only for this command
@@ -128,9 +129,13 @@ def _controller(
                 code="config-missing",
                 hint="pass --to, e.g. --to file:///srv/issuer",
             )
+    neighbours = Neighbours(chosen[0].known) if chosen[0].known else None
     issuers = [
         PublishedIssuer(
-            each.settings, name=each.name, others=each.others, guard=lease.confirm if lease is not None else None
+            each.settings,
+            name=each.name,
+            neighbours=neighbours,
+            guard=lease.confirm if lease is not None else None,
         )
         for each in chosen
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = ["Neighbours"]
 
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Neighbours:
-    """All issuers of a file.
+    """All issuers of a file. Safe for threads.
 
     Args:
         issuers: by name. Their keys are read where they stand in files; those of clusters are known once published.
@@ -36,13 +37,10 @@ class Neighbours:
         self._uses: dict[str, IssuerUse] = {}
         self._having: dict[str, set[str]] = {}
         self._is_indexed = False
+        self._lock = threading.Lock()
 
     def findings(self, session: Session, keys: Collection[IssuerKey], clouds: Collection[str]) -> tuple[Finding, ...]:
         """What the issuer of this session shares with others of the file, and must not."""
-        if not self._is_indexed:
-            self._is_indexed = True
-            for name, settings in self._issuers.items():
-                self._learn(_use_of(name, settings))
         own = IssuerUse(
             name=session.name or "this one",
             issuer=session.issuer,
@@ -51,12 +49,16 @@ class Neighbours:
             targets=tuple(target.name for target in session.targets),
             former=session.settings.former_issuer,
         )
-        related = {name for mark in _marks(own) for name in self._having.get(mark, ())} - {session.name}
-        if session.name in self._issuers:
-            self._learn(own)
-        if not related:
-            return ()
-        return lint_issuers([own, *(self._uses[name] for name in sorted(related))], clouds)
+        with self._lock:
+            if not self._is_indexed:
+                self._is_indexed = True
+                for name, settings in self._issuers.items():
+                    self._learn(_use_of(name, settings))
+            related = {name for mark in _marks(own) for name in self._having.get(mark, ())} - {session.name}
+            uses = [self._uses[name] for name in sorted(related)]
+            if session.name in self._issuers:
+                self._learn(own)
+        return lint_issuers([own, *uses], clouds) if uses else ()
 
     def _learn(self, use: IssuerUse) -> None:
         self._uses[use.name] = use

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wif.config.issuers import IssuerSettings
     from wif.edges.kube import KubeClient
     from wif.edges.stores.google import Guard
+    from wif.issuer.neighbours import Neighbours
     from wif.issuer.report import PublishReport, TargetReport
     from wif.issuer.rounds import OpenTarget
 
@@ -144,7 +145,7 @@ class PublishedIssuer:
 
     Args:
         settings, name: of the issuer.
-        others: the other issuers of the file; what they share with this one is found.
+        neighbours: the issuers of the same file; what they share with this one is found.
         kube: the cluster's client, where the caller has one.
         guard: whether the Lease is held for so many seconds more; for targets without conditional writes.
         environ: variables for credentials, proxies, the place of the state.
@@ -155,13 +156,13 @@ class PublishedIssuer:
         settings: IssuerSettings,
         *,
         name: str = "",
-        others: Mapping[str, IssuerSettings] | None = None,
+        neighbours: Neighbours | None = None,
         kube: KubeClient | None = None,
         guard: Guard | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._settings = settings
-        self._others = others or {}
+        self._neighbours = neighbours
         self._kube = kube
         self._guard = guard
         self._environ = environ
@@ -194,7 +195,12 @@ class PublishedIssuer:
         try:
             session = self._open()
             publisher = Publisher(
-                self._settings, name=self._label, kube=self._kube, guard=self._guard, environ=self._environ
+                self._settings,
+                name=self._label,
+                kube=self._kube,
+                guard=self._guard,
+                neighbours=self._neighbours,
+                environ=self._environ,
             )
             findings = found(publisher.run_in(session, restore=restore))
         except WifError as error:
