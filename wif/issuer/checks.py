@@ -20,12 +20,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from wif.core.issuer_lint import ALL_CLOUDS, lint_key_set
 from wif.core.jws import split_compact
 from wif.core.jws import verify as verify_jws
 from wif.core.public_keys import observe_key_set
 from wif.errors import WifError
 
 if TYPE_CHECKING:
+    from wif.core.issuer_lint import Finding
     from wif.core.public_keys import IssuerKey, ObservedEntry
 
 Level = Literal["error", "tampering", "drift", "warning", "info"]
@@ -79,6 +81,7 @@ def check_key_set(
     expected: Collection[IssuerKey] | None,
     known: Collection[IssuerKey] = (),
     removed: Collection[str] | Mapping[str, str | None] = (),
+    clouds: Collection[str] = ALL_CLOUDS,
     cached: str = "",
 ) -> KeySetFindings:
     """Compare a key set with the keys that should be in it. A key is its id together with its material.
@@ -89,6 +92,7 @@ def check_key_set(
         known: further keys that may be there, and need not.
         removed: ids that the issuer has removed; a mapping gives their fingerprints. One of which neither this nor
             ``known`` tells the material is an unknown key: anybody can write a removed id over a key of his own.
+        clouds: who reads it.
         cached: how old the answer may be, to be told with a missing key; empty where nothing is known.
     """
     observed = observe_key_set(body)
@@ -98,7 +102,10 @@ def check_key_set(
         )
     entries = observed.entries
     usable = tuple(entry.key for entry in entries if entry.key is not None)
-    checks = [Check(name="keys-readable", ok=True, detail=f"{len(entries)} key(s)"), *_entry_checks(entries)]
+    checks = [
+        Check(name="keys-readable", ok=True, detail=f"{len(entries)} key(s)"),
+        *lint_checks(lint_key_set(body, clouds)),
+    ]
     ids = tuple(_id(entry) for entry in entries)
     if expected is None:
         checks.append(
@@ -125,18 +132,12 @@ def check_key_set(
     )
 
 
-def _entry_checks(entries: Sequence[ObservedEntry]) -> Iterator[Check]:
-    broken = [entry.problem for entry in entries if entry.key is None]
-    if broken:
-        yield Check(
-            name="keys-usable", ok=False, detail=f"entries that no cloud can use: {'; '.join(broken[:_MAX_NAMED])}"
-        )
-    ids = [_id(entry) for entry in entries]
-    twice = _unique(key_id for key_id in ids if ids.count(key_id) > 1)
-    if twice:
-        yield Check(name="keys-once", ok=False, detail=f"ids that stand there more than once: {_list(twice)}")
-    if not entries:
-        yield Check(name="keys-usable", ok=False, detail="the key set is empty: every cloud refuses every token")
+def lint_checks(findings: Iterable[Finding]) -> Iterator[Check]:
+    """Each finding of the lint as a failed check."""
+    for finding in findings:
+        clouds = f" ({', '.join(finding.clouds)})" if finding.clouds else ""
+        detail = f"{finding.message}{clouds}; {finding.hint}" if finding.hint else f"{finding.message}{clouds}"
+        yield Check(name=finding.rule, ok=False, level=finding.level, detail=detail)
 
 
 def _comparison(

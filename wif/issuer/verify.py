@@ -24,6 +24,7 @@ from wif.core.discovery import check_issuer, discovery_url, parse_discovery
 from wif.core.flow import Request, Response
 from wif.core.freshness import Limits
 from wif.core.hosts import AllowedHosts
+from wif.core.issuer_lint import ALL_CLOUDS, lint_issuer
 from wif.edges.transport import Transport
 from wif.errors import ConfigurationError, ProtocolError, TransportError, WifError
 from wif.issuer.checks import (
@@ -35,6 +36,7 @@ from wif.issuer.checks import (
     check_token,
     exit_status_of,
     failed_key_set,
+    lint_checks,
 )
 
 if TYPE_CHECKING:
@@ -48,8 +50,6 @@ PAUSE_SECONDS = 1.0
 
 MAX_CACHE_SECONDS = 86_400
 """What rotation waits for by default; a cache that may keep documents longer makes that wait too short."""
-
-ALL_CLOUDS = ("aws", "gcp", "azure")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +104,7 @@ def verify(
     audience_refused: Callable[[], bool] | bool | None = None,
     ca_file: str | None = None,
     allow_http: bool = False,
+    allow_private: bool = False,
     use_proxy: bool = False,
     environ: Mapping[str, str] = os.environ,
     max_seconds: float = MAX_SECONDS,
@@ -123,6 +124,8 @@ def verify(
         audience_refused: whether the API server refuses a token minted for a cloud's audience, or how to find out.
         ca_file: a private authority, in place of the system's.
         allow_http: permit plain http, on loopback only.
+        allow_private: the readers that count are in the issuer's own network: that the clouds cannot reach it is a
+            warning.
         use_proxy: take the proxies that the environment names.
         environ: read for proxies, where they are asked for, and for ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``.
         max_seconds: what each document may take.
@@ -134,6 +137,7 @@ def verify(
     looking = _Looking(
         transport=_transport(ca_file, environ, use_proxy=use_proxy),
         allow_http=allow_http,
+        allow_private=allow_private,
         max_seconds=max_seconds,
         pause_seconds=pause_seconds,
     )
@@ -142,7 +146,9 @@ def verify(
             looking,
             issuer,
             jwks_uris,
-            lambda body, cached: check_key_set(body, expected=expected, known=known, removed=removed, cached=cached),
+            lambda body, cached: check_key_set(
+                body, expected=expected, known=known, removed=removed, clouds=clouds, cached=cached
+            ),
             token=token,
             clouds=clouds,
             audience_refused=audience_refused,
@@ -171,7 +177,7 @@ def verify_key_set(
     if body is None:
         findings = failed_key_set(Check(name="keys-readable", ok=False, level="drift", detail="no key set is stored"))
     else:
-        findings = check_key_set(body, expected=expected, known=known, removed=removed)
+        findings = check_key_set(body, expected=expected, known=known, removed=removed, clouds=clouds)
     checks = [*findings.checks, *_live(findings, issuer, token, clouds, audience_refused)]
     return _with_keys(VerifyReport(issuer=issuer, checks=tuple(checks)), findings)
 
@@ -191,6 +197,7 @@ class _Looking:
 
     transport: Transport
     allow_http: bool
+    allow_private: bool
     max_seconds: float
     pause_seconds: float
 
@@ -231,7 +238,8 @@ class _Looking:
             if not isinstance(error, TransportError) and error.code != "host-not-allowed":
                 raise  # our own settings
             seconds = time.monotonic() - started
-            detail = f"{url} is not readable: {error.message}"
+            reason = error.message if isinstance(error, TransportError) else "plain http is for loopback alone"
+            detail = f"{url} is not readable: {reason}"
             failed = _FAILED_AT.get(error.code, "{}").format(name)
             return None, Check(name=failed, ok=False, detail=detail, seconds=seconds), error.retryable
         seconds = time.monotonic() - started
@@ -270,6 +278,9 @@ def _look(
     if fetched.body is not None:
         jwks_uri, found = _read_discovery(fetched.body, issuer, jwks_uris, allow_http=looking.allow_http)
         checks += found
+    lint = lint_issuer(issuer, jwks_uri, clouds=clouds, allow_private=looking.allow_private)
+    permitted = ("issuer-https", "jwks-https") if looking.allow_http else ()
+    checks += [replace(c, level="warning") if c.name in permitted else c for c in lint_checks(lint)]
     known_uri = jwks_uri if jwks_uri and (not jwks_uris or jwks_uri in jwks_uris) else next(iter(jwks_uris), None)
     report = VerifyReport(issuer=issuer, checks=(), jwks_uri=jwks_uri)
     if known_uri is None:

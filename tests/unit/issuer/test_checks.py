@@ -11,9 +11,18 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from wif.core.jws import PrivateKey, sign
+from wif.core.lint_rules import Finding
 from wif.core.public_keys import IssuerKey, key_set_bytes
 from wif.errors import UnavailableError
-from wif.issuer.checks import Check, KeySetFindings, check_audience, check_key_set, check_token, exit_status_of
+from wif.issuer.checks import (
+    Check,
+    KeySetFindings,
+    check_audience,
+    check_key_set,
+    check_token,
+    exit_status_of,
+    lint_checks,
+)
 
 ISSUER = "https://oidc.example.com/edge"
 
@@ -35,11 +44,15 @@ def body(*keys: IssuerKey, kept: Sequence[Mapping[str, Any]] = ()) -> bytes:
     return key_set_bytes(keys, kept)
 
 
+def compared(content: bytes, **settings: Any) -> KeySetFindings:
+    return check_key_set(content, **{"clouds": ("aws",), **settings})
+
+
 # -- key sets ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_expected_keys_pass() -> None:
-    findings = check_key_set(body(key("a"), key("b")), expected=[key("b"), key("a")])
+    findings = compared(body(key("a"), key("b")), expected=[key("b"), key("a")])
     assert failed(findings) == {}
     assert findings.key_ids == ("a", "b")
     assert {found.key_id for found in findings.keys} == {"a", "b"}
@@ -47,7 +60,7 @@ def test_the_expected_keys_pass() -> None:
 
 
 def test_a_missing_key_is_drift_and_the_cache_in_between_is_named() -> None:
-    findings = check_key_set(body(key("a")), expected=[key("a"), key("b")], cached=" (240 s old)")
+    findings = compared(body(key("a")), expected=[key("a"), key("b")], cached=" (240 s old)")
     assert failed(findings) == {"keys-expected": "drift"}
     assert findings.missing == ("b",)
     assert any("'b' (240 s old)" in check.detail for check in findings.checks)
@@ -55,7 +68,7 @@ def test_a_missing_key_is_drift_and_the_cache_in_between_is_named() -> None:
 
 
 def test_an_unknown_key_is_tampering() -> None:
-    findings = check_key_set(body(key("a"), key("evil")), expected=[key("a")])
+    findings = compared(body(key("a"), key("evil")), expected=[key("a")])
     assert failed(findings) == {"keys-unknown": "tampering"}
     assert findings.unknown == ("evil",)
     assert exit_status_of(findings.checks) == 3
@@ -63,14 +76,14 @@ def test_an_unknown_key_is_tampering() -> None:
 
 def test_a_known_key_may_be_there_and_need_not() -> None:
     for published in ([key("a")], [key("a"), key("old")]):
-        assert failed(check_key_set(body(*published), expected=[key("a")], known=[key("old")])) == {}
+        assert failed(compared(body(*published), expected=[key("a")], known=[key("old")])) == {}
 
 
 @pytest.mark.parametrize("role", ["expected", "known"])
 def test_other_material_under_a_known_id_is_tampering(role: str) -> None:
     forged = key("evil", "b")
     expected = [key("a"), key("b")] if role == "expected" else [key("a")]
-    findings = check_key_set(body(key("a"), forged), expected=expected, known=[key("b")])
+    findings = compared(body(key("a"), forged), expected=expected, known=[key("b")])
     assert failed(findings) == {"keys-altered": "tampering"}
     assert findings.altered == ("b",)
 
@@ -81,7 +94,7 @@ def test_a_removed_key_that_shows_is_drift_though_a_source_still_has_it() -> Non
         ([], {"gone": key("gone").fingerprint}),
         ([key("gone")], {"gone": None}),
     ):
-        findings = check_key_set(
+        findings = compared(
             body(key("a"), key("gone")), expected=[key("a")], known=known, removed=removed, cached=" (9 s old)"
         )
         assert findings.removed == ("gone",)
@@ -90,70 +103,82 @@ def test_a_removed_key_that_shows_is_drift_though_a_source_still_has_it() -> Non
 
 
 def test_an_expected_key_that_is_removed_is_not_missed() -> None:
-    findings = check_key_set(body(key("a")), expected=[key("a"), key("gone")], removed=["gone"])
+    findings = compared(body(key("a")), expected=[key("a"), key("gone")], removed=["gone"])
     assert failed(findings) == {}
 
 
 def test_a_removed_id_over_other_material_is_tampering() -> None:
     forged = key("evil", "gone")
     removed = {"gone": key("gone").fingerprint}
-    findings = check_key_set(body(key("a"), forged), expected=[key("a")], removed=removed)
+    findings = compared(body(key("a"), forged), expected=[key("a")], removed=removed)
     assert failed(findings) == {"keys-altered": "tampering"}
     assert (findings.removed, findings.altered) == ((), ("gone",))
 
 
 def test_a_removed_id_of_which_the_material_is_not_known_is_an_unknown_key() -> None:
-    findings = check_key_set(body(key("a"), key("gone")), expected=[key("a")], removed=["gone"])
+    findings = compared(body(key("a"), key("gone")), expected=[key("a")], removed=["gone"])
     assert failed(findings) == {"keys-unknown": "tampering"}
 
 
 def test_removed_material_under_another_id_is_an_unknown_key() -> None:
     removed = {"gone": key("gone").fingerprint}
-    findings = check_key_set(body(key("a"), key("gone", "new-name")), expected=[key("a")], removed=removed)
+    findings = compared(body(key("a"), key("gone", "new-name")), expected=[key("a")], removed=removed)
     assert failed(findings) == {"keys-unknown": "tampering"}
 
 
 def test_an_entry_without_an_id_is_an_unknown_key() -> None:
     nameless = {name: value for name, value in key("evil").jwk.items() if name != "kid"}
-    findings = check_key_set(body(key("a"), kept=[nameless]), expected=[key("a")])
-    assert failed(findings) == {"keys-usable": "error", "keys-unknown": "tampering"}
+    findings = compared(body(key("a"), kept=[nameless]), expected=[key("a")])
+    assert failed(findings) == {"key-without-kid": "error", "keys-unknown": "tampering"}
     assert findings.unknown == ("",)
 
 
 def test_a_private_member_is_said() -> None:
     leaked = {**key("b").jwk, "d": "AQAB"}
-    findings = check_key_set(body(key("a"), kept=[leaked]), expected=[key("a"), key("b")])
-    assert failed(findings) == {"keys-usable": "error", "keys-altered": "tampering"}
+    findings = compared(body(key("a"), kept=[leaked]), expected=[key("a"), key("b")])
+    assert failed(findings) == {"key-private": "error", "keys-altered": "tampering"}
     assert any("private member" in check.detail for check in findings.checks)
 
 
 def test_an_id_twice_is_an_error() -> None:
-    findings = check_key_set(body(key("a"), kept=[key("a").jwk]), expected=[key("a")])
-    assert failed(findings) == {"keys-once": "error"}
-    findings = check_key_set(body(key("a"), kept=[key("evil", "a").jwk]), expected=[key("a")])
-    assert failed(findings) == {"keys-once": "error", "keys-altered": "tampering"}
+    findings = compared(body(key("a"), kept=[key("a").jwk]), expected=[key("a")])
+    assert failed(findings) == {"key-duplicate": "error"}
+    findings = compared(body(key("a"), kept=[key("evil", "a").jwk]), expected=[key("a")])
+    assert failed(findings) == {"key-duplicate": "error", "keys-altered": "tampering"}
 
 
 def test_an_empty_set_fails_and_so_does_expecting_nothing() -> None:
-    assert failed(check_key_set(body(), expected=None)) == {"keys-usable": "error"}
-    assert failed(check_key_set(body(), expected=[])) == {"keys-usable": "error", "keys-expected": "error"}
-    assert failed(check_key_set(body(key("a")), expected=[])) == {"keys-expected": "error", "keys-unknown": "tampering"}
+    assert failed(compared(body(), expected=None)) == {"key-none-usable": "error"}
+    assert failed(compared(body(), expected=[])) == {"key-none-usable": "error", "keys-expected": "error"}
+    assert failed(compared(body(key("a")), expected=[])) == {"keys-expected": "error", "keys-unknown": "tampering"}
 
 
 def test_without_a_source_nothing_is_compared_and_that_is_said() -> None:
-    findings = check_key_set(body(key("a")), expected=None, removed=["a"])
+    findings = compared(body(key("a")), expected=None, removed=["a"])
     assert failed(findings) == {}
     assert [check.level for check in findings.checks if check.name == "keys-expected"] == ["info"]
 
 
 @pytest.mark.parametrize("content", [b"<html>", b"[]", b"{}", b'{"keys":{}}', b'{"keys":[1]}', b"\xff", b""])
 def test_what_is_no_key_set_is_an_error_and_nothing_more(content: bytes) -> None:
-    assert failed(check_key_set(content, expected=[key("a")])) == {"keys-readable": "error"}
+    assert failed(compared(content, expected=[key("a")])) == {"keys-readable": "error"}
+
+
+def test_the_lint_says_which_of_the_readers_refuse_a_key() -> None:
+    findings = compared(body(key("p384", "a")), expected=[key("p384", "a")], clouds=("aws", "gcp"))
+    assert failed(findings) == {"key-algorithm": "warning"}
+    [found] = [check for check in findings.checks if check.name == "key-algorithm"]
+    assert "(gcp)" in found.detail
+
+
+def test_a_finding_keeps_its_level_and_its_hint() -> None:
+    finding = Finding(rule="r", level="error", clouds=(), message="m", hint="h")
+    assert list(lint_checks([finding])) == [Check(name="r", ok=False, level="error", detail="m; h")]
 
 
 def test_long_lists_are_cut() -> None:
     strangers = [{"kid": f"{number}" * 200, "kty": "x"} for number in range(100)]
-    findings = check_key_set(body(kept=strangers), expected=[key("a")])
+    findings = compared(body(kept=strangers), expected=[key("a")])
     assert all(len(check.detail) < 4_000 for check in findings.checks)
     assert len(findings.unknown) == 100
 
