@@ -81,6 +81,12 @@ _OPTIONS = (
     _Option("ca_file", ("--ca-file",), "Authorities trusted for the public address.", metavar="PATH"),
     _Option("verify", ("--verify/--no-verify",), "Read back over the public address. Default: yes.", _CHOICE),
     _Option(
+        "allow_private",
+        ("--allow-private",),
+        "The readers are in the issuer's own network: a private address or a port is only a warning.",
+        _FLAG,
+    ),
+    _Option(
         "use_kubernetes",
         ("--use-kubernetes/--no-use-kubernetes",),
         "Ask API servers. Default: where no other source is named.",

@@ -93,6 +93,9 @@ class IssuerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         _Text | None, Meta(description="PEM file of authorities that are trusted for the public address.")
     ] = None
     verify: Annotated[bool, Meta(description="Read back over the public address after each publish.")] = True
+    allow_private: Annotated[
+        bool, Meta(description="Who reads is in the issuer's own network: what keeps the clouds out is only a warning.")
+    ] = False
     use_kubernetes: Annotated[
         bool | None, Meta(description="Whether API servers are asked. Default: yes where no other source is named.")
     ] = None

@@ -77,6 +77,7 @@ def look_from_outside(
         token=token,
         audience_refused=audience_refused,
         ca_file=session.settings.ca_file,
+        allow_private=session.settings.allow_private,
         pause_seconds=0.0,
     )
 
@@ -120,6 +121,7 @@ def verify_issuer(
                 token=token,
                 audience_refused=audience_refused,
                 ca_file=settings.ca_file,
+                allow_private=settings.allow_private,
                 environ=environ,
             )
         places = [target for target in session.targets if not target.store.holds_discovery]

@@ -164,6 +164,7 @@ def lint_session(session: Session, vouched: Vouched, neighbours: Neighbours | No
             clouds=clouds,
             server_issuers=() if settings.former_issuer else [server.issuer for server in vouched.servers],
             fetched=not session.targets or any(target.store.holds_discovery for target in session.targets),
+            allow_private=settings.allow_private,
         ),
         *lint_keys(vouched.keys, clouds),
     ]

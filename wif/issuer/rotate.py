@@ -20,7 +20,6 @@ from wif.core.discovery import check_issuer
 from wif.core.issuer_state import State
 from wif.core.publication import write_ahead
 from wif.core.rotation import Gate, Policy, RotationStatus, Step, TimelineRow
-from wif.core.rotation_facts import signers
 from wif.edges.kube_answers import ServiceAccountName
 from wif.errors import ConfigurationError, DriftError, ProtocolError, RefusedError, WifError
 from wif.issuer.observation import Looked, look, own_token_key_id, public_jwks_uris
@@ -175,10 +174,10 @@ class Rotation:
                 )
             published = self._publish(session)
             seen = self._look(session)
-            signing = sorted(signers(seen.looked.observation))
-            step = rules.staging_step(signing[0] if signing else "OLD", keys[0].key_id)
-            done = (*(f"the key {key.key_id} is staged" for key in keys), *_written(published))
-            return self._report(session, seen, publications=(published,), done=done, step=step)
+            known = frozenset() if state is None else frozenset(state.keys)
+            staged = (f"the key {key.key_id} is staged" for key in keys if key.key_id not in known)
+            done = (*staged, *_written(published))
+            return _with_flags(self._report(session, seen, publications=(published,), done=done))
 
     def retire(self, kid: str | None = None) -> RotationReport:
         """Take a key out of the published set that has outlived every token it signed.
@@ -424,6 +423,7 @@ class Rotation:
             removed=tuple(state.removed),
             jwks_uris=public_jwks_uris(session.jwks_uri, state),
             ca_file=session.settings.ca_file,
+            allow_private=session.settings.allow_private,
             environ=self._environ,
         )
 
@@ -439,6 +439,7 @@ class Rotation:
     ) -> RotationReport:
         observation = seen.looked.observation
         published = [warning for run in publications for warning in run.warnings]
+        published += [one.message for run in publications for one in run.findings if one.level == "warning"]
         return RotationReport(
             issuer=session.issuer,
             state=session.states.name,
@@ -546,6 +547,15 @@ def policy_of(settings: IssuerSettings) -> Policy:
         skew_seconds=settings.skew_seconds,
         longest_token_seconds=settings.longest_token_seconds,
     )
+
+
+def _with_flags(report: RotationReport) -> RotationReport:
+    """A report after staging: it ends with the flags that list both keys, whatever else is said."""
+    if report.next_step.flags:
+        return report
+    flags = rules.staging_step(None).flags
+    then = "Then let every API server list both keys while the former one goes on signing."
+    return replace(report, step=replace(report.next_step, text=f"{report.next_step.text} {then}", flags=flags))
 
 
 def _written(report: PublishReport) -> tuple[str, ...]:
