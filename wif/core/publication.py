@@ -204,7 +204,7 @@ def _plan_jwks(target: ObservedTarget, plan: TargetPlan, wish: _Wish, desired: b
     if plan.added:
         drift.append(f"the key set lacks {_listed(plan.added)}")
     if plan.removed:
-        drift.append(f"the key set still has the removed {_listed(plan.removed)}")
+        drift.append(f"the key set still has {_listed(plan.removed)}, which must be gone")
     headers = _header_drift(target, there, JWKS_CONTENT_TYPE, wish)
     if there.body != desired and not (plan.added or plan.removed or plan.altered or plan.foreign):
         drift.append("the key set is written differently")
