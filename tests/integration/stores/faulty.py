@@ -23,6 +23,8 @@ class Fault(NamedTuple):
     """
     status: int = 0
     code: str = ""
+    text: str = ""
+    """What else the answer says."""
     seconds: float = 0.0
     """Before an answer is lost or sent."""
 
@@ -61,6 +63,10 @@ class FaultyProxy:
         """How many requests of a method came."""
         return sum(1 for seen, _ in self.requests if seen == method)
 
+    def always(self, method: str, fault: Fault) -> None:
+        """Break every request of a method."""
+        self.hook = lambda seen, _path, _number: fault if seen == method else None
+
     def once(self, method: str, fault: Fault) -> None:
         """Break the next request of a method, and no other."""
         left = [fault]
@@ -97,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         if fault is not None and fault.kind == "answer":
             time.sleep(fault.seconds)
-            content = f"<?xml version='1.0'?><Error><Code>{fault.code}</Code></Error>".encode()
+            content = f"<?xml version='1.0'?><Error><Code>{fault.code}</Code>{fault.text}</Error>".encode()
             self._answer(fault.status, [("Content-Type", "application/xml")], content, cut=False)
             return
         connection = http.client.HTTPConnection(*self.proxy.upstream, timeout=30)

@@ -18,7 +18,7 @@ Operation = Literal["read", "write", "delete"]
 
 _STATUS = re.compile(r"Server returned non-2xx status code: ([0-9]{3})")
 _CODE = re.compile(r"<Code>([A-Za-z][A-Za-z0-9]{0,63})</Code>")
-_CERTIFICATE = re.compile(r"invalid peer certificate: ([A-Za-z]{1,40})")
+_CERTIFICATE = re.compile(r"InvalidCertificate\(\s*([A-Za-z]{1,40})")
 
 _NO_PLACE = ("NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "NoSuchContainer", "InvalidBucketName")
 _ENDED = (

@@ -42,6 +42,9 @@ class StoreLimits(NamedTuple):
 LIMITS = StoreLimits()
 """One read ends within 25 s; a write, with the readings after it, within 80 s though each runs into its limit."""
 
+_REUSED_SECONDS = 0.12
+"""For a tenth of a second obstore goes on with the credential that it has got."""
+
 _IMPOSSIBLE: Final[Mapping[str, str]] = {"e_tag": '"0x0"', "version": "1"}
 """Tags that no object has."""
 
@@ -121,30 +124,13 @@ class ObjectStore:
 
     def read(self, path: str) -> StoredDocument | None:
         """The object with its headers, by one request."""
-        import obstore  # noqa: PLC0415
-
-        def get() -> tuple[Any, Any, bytes]:
-            result = obstore.get(self._native, path)
-            if result.meta["size"] > MAX_DOCUMENT_BYTES:
-                raise ProtocolError(
-                    f"{self._name}: {path} has {result.meta['size']} bytes, expected at most {MAX_DOCUMENT_BYTES}",
-                    code="response-too-large",
-                    hint="look at what stands there: it is none of an issuer's documents",
-                )
-            return result.meta, result.attributes, bytes(result.bytes())
-
-        found = self._call(get)
+        found = self._read(path)
         if isinstance(found, Failure):
-            if found.kind == "absent":
-                return None
+            # the answer broke, and its rest was asked for in vain: the object may have been replaced meanwhile
+            found = self._read(path)
+        if isinstance(found, Failure):
             raise self._refusal(found, "read", path)
-        meta, attributes, body = found
-        return StoredDocument(
-            body=body,
-            tag=self._tag_of(meta),
-            content_type=attributes.get("Content-Type"),
-            cache_control=attributes.get("Cache-Control"),
-        )
+        return found
 
     def write(self, path: str, body: bytes, *, tag: str, content_type: str, cache_control: str) -> str:
         """Put the object on its tag, with its headers; see the module for what follows a conflict."""
@@ -205,6 +191,32 @@ class ObjectStore:
     def close(self) -> None:
         """Nothing to do: obstore closes idle connections by itself."""
 
+    def _read(self, path: str) -> StoredDocument | Failure | None:
+        """A failure is one in the middle of the answer."""
+        import obstore  # noqa: PLC0415
+
+        result = self._call(lambda: obstore.get(self._native, path))
+        if isinstance(result, Failure):
+            if result.kind == "absent":
+                return None
+            raise self._refusal(result, "read", path)
+        if result.meta["size"] > MAX_DOCUMENT_BYTES:
+            raise ProtocolError(
+                f"{self._name}: {path} has {result.meta['size']} bytes, expected at most {MAX_DOCUMENT_BYTES}",
+                code="response-too-large",
+                hint="look at what stands there: it is none of an issuer's documents",
+            )
+        body = self._call(lambda: bytes(result.bytes()))
+        if isinstance(body, Failure):
+            return body
+        attributes = result.attributes
+        return StoredDocument(
+            body=body,
+            tag=self._tag_of(result.meta),
+            content_type=attributes.get("Content-Type"),
+            cache_control=attributes.get("Cache-Control"),
+        )
+
     def _put(self, path: str, document: StoredDocument, tag: str) -> str | Failure:
         """The new tag; empty where the answer names none."""
         import obstore  # noqa: PLC0415
@@ -230,6 +242,7 @@ class ObjectStore:
             if failure.kind != "ended" or is_last or self._identities is None or identity is None:
                 break
             self._identities.renew(identity)
+            time.sleep(_REUSED_SECONDS)
         return failure
 
     def _refusal(self, failure: Failure, operation: Operation, path: str) -> Exception:
