@@ -53,16 +53,18 @@ class ConfigMapStore:
         kube: who asks. It is not closed with the store.
         namespace: of the ConfigMap; it must exist.
         name: of the ConfigMap; it is made at the first write where there is none.
+        write_seconds: how long one write may be tried.
     """
 
     is_conditional = True
     holds_discovery = True
     keeps_headers = False
 
-    def __init__(self, kube: KubeClient, namespace: str, name: str) -> None:
+    def __init__(self, kube: KubeClient, namespace: str, name: str, *, write_seconds: float = WRITE_SECONDS) -> None:
         self._objects = Objects(kube, Resource(group="", plural="configmaps", namespace=namespace))
         self._objects.resource.path(name)  # checks the name
         self._name = name
+        self._write_seconds = write_seconds
         self.name = f"configmap:{namespace}/{name}"
 
     @classmethod
@@ -113,7 +115,7 @@ class ConfigMapStore:
 
     def _change(self, key: str, body: bytes, tag: str) -> str:
         """Put an entry, or take it out (no body), where it still is what the tag says."""
-        ends = time.monotonic() + WRITE_SECONDS
+        ends = time.monotonic() + self._write_seconds
         problem: UnavailableError = WriteConflict(
             f"{self.name}: {key}: others changed the ConfigMap before every write"
         )
