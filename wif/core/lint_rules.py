@@ -78,7 +78,7 @@ def apply_rules(
         level: Level = "warning" if rule.is_reach and allow_private else rule.level
         for found in rule.check(subject):
             named = rule.clouds if found.clouds is None else found.clouds
-            broken = tuple(cloud for cloud in named if cloud in clouds)
+            broken = tuple(cloud for cloud in ALL_CLOUDS if cloud in named and cloud in clouds)
             if broken or not named:
                 findings.append(
                     Finding(rule=rule.name, level=level, clouds=broken, message=found.message, hint=rule.hint)
