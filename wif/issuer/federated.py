@@ -6,13 +6,13 @@ lost key set then also takes away the access that would repair it.
 
 from __future__ import annotations
 
-__all__ = ["CLOUD_OF_SCHEME", "FederatedIdentity", "lock_out_warning"]
+__all__ = ["CLOUD_OF_SCHEME", "FederatedIdentity", "Identity", "lock_out_warning"]
 
 import contextlib
 import json
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from wif.edges.files import read_bounded
 from wif.errors import WifError
@@ -34,6 +34,19 @@ CLOUD_OF_SCHEME: Mapping[str, str] = {
 _AZURE_STORAGE_SCOPE = "https://storage.azure.com/.default"
 _TOKEN_FILES = {"aws": "AWS_WEB_IDENTITY_TOKEN_FILE", "azure": "AZURE_FEDERATED_TOKEN_FILE"}
 _MAX_FILE_BYTES = 65_536
+
+
+class Identity(Protocol):
+    """The publisher as the clouds know it by an exchange."""
+
+    def __call__(self, cloud: str, *, rejected: bool = False) -> AwsCredentials | AccessToken | None:
+        """The credential of a cloud; see :class:`wif.edges.stores.credentials.Federated`."""
+
+    def issuer(self, cloud: str) -> str | None:
+        """The issuer of the token that is exchanged; None where there is no such identity."""
+
+    def close(self) -> None:
+        """Let go of connections."""
 
 
 class FederatedIdentity:
@@ -101,7 +114,7 @@ class FederatedIdentity:
         return isinstance(document, dict) and document.get("type") == "external_account"
 
 
-def lock_out_warning(target: TargetSettings, issuer: str, identity: FederatedIdentity) -> str:
+def lock_out_warning(target: TargetSettings, issuer: str, identity: Identity) -> str:
     """A sentence where the credential for a target hangs on the documents that it writes; empty where it does not."""
     cloud = CLOUD_OF_SCHEME.get(target.url.partition(":")[0])
     if cloud is None or target.second_way_in is not None:

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 from wif.core.issuer_lint import ALL_CLOUDS, Finding, lint_issuer, lint_keys
 from wif.core.issuer_state import State
 from wif.core.publication import ObservedTarget, record_written, require_state, write_ahead
+from wif.edges.stores import Store
+from wif.edges.stores.opening import open_store
 from wif.errors import ConfigurationError, WifError
-from wif.issuer.federated import lock_out_warning
+from wif.issuer.federated import Identity, lock_out_warning
 from wif.issuer.outside import look_from_outside
 from wif.issuer.parallel import each
 from wif.issuer.report import PublishReport, TargetReport
@@ -45,6 +47,7 @@ class Publisher:
         kube: the cluster's client, where the caller has one.
         guard: whether the Lease is held for so many seconds more; for targets without conditional writes.
         neighbours: the other issuers of the same file.
+        identity, open_target: as of :class:`~wif.issuer.session.Session`.
         environ: variables for credentials, proxies, the place of the state.
         clock: aware time of now.
     """
@@ -57,6 +60,8 @@ class Publisher:
         kube: KubeClient | None = None,
         guard: Guard | None = None,
         neighbours: Neighbours | None = None,
+        identity: Identity | None = None,
+        open_target: Callable[..., Store] = open_store,
         environ: Mapping[str, str] = os.environ,
         clock: Callable[[], datetime] = _now,
     ) -> None:
@@ -65,6 +70,8 @@ class Publisher:
         self._kube = kube
         self._guard = guard
         self._neighbours = neighbours
+        self._identity = identity
+        self._open_target = open_target
         self._environ = environ
         self._clock = clock
 
@@ -81,7 +88,13 @@ class Publisher:
             WifError: the sources or the state cannot be read.
         """
         with Session(
-            self._settings, name=self._name, kube=self._kube, guard=self._guard, environ=self._environ
+            self._settings,
+            name=self._name,
+            kube=self._kube,
+            guard=self._guard,
+            identity=self._identity,
+            open_target=self._open_target,
+            environ=self._environ,
         ) as session:
             return self.run_in(session, dry_run=dry_run, restore=restore)
 

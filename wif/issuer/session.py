@@ -9,16 +9,17 @@ __all__ = ["FALLBACK_NAMESPACE", "LEASE_NAME", "Session", "desired_jwks_uri"]
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from wif.core.discovery import JWKS_PATH
 from wif.core.issuer_lint import Managed, recognise_managed
+from wif.edges.stores import Store
 from wif.edges.stores.opening import open_store
 from wif.errors import ConfigurationError, WifError
 from wif.issuer.addresses import check_sources, document_paths
-from wif.issuer.federated import FederatedIdentity
+from wif.issuer.federated import FederatedIdentity, Identity
 from wif.issuer.rounds import Desired, OpenTarget
 from wif.issuer.sources import Sources, Vouched
 from wif.issuer.state_store import StateStore
@@ -57,6 +58,8 @@ class Session:
         name: what ``wif.yaml`` calls it, or empty.
         kube: the cluster's client, where the caller has one.
         guard: whether the caller's Lease is held for so many seconds more; for targets without conditional writes.
+        identity: gives the publisher's exchanged credentials; None takes those of the webhooks' variables.
+        open_target: makes the store of a target; takes what :func:`~wif.edges.stores.opening.open_store` takes.
         environ: variables for credentials, proxies, the place of the state.
 
     Raises:
@@ -70,6 +73,8 @@ class Session:
         name: str = "",
         kube: KubeClient | None = None,
         guard: Guard | None = None,
+        identity: Identity | None = None,
+        open_target: Callable[..., Store] = open_store,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self.settings = settings
@@ -81,7 +86,8 @@ class Session:
         self._lease: Lease | None = None
         self._targets: tuple[OpenTarget, ...] | None = None
         self._states: StateStore | None = None
-        self.identity = FederatedIdentity(environ)
+        self.identity: Identity = FederatedIdentity(environ) if identity is None else identity
+        self._open_target = open_target
         self.sources = Sources(settings, kube=kube, environ=environ)
         try:
             self.issuer = self._find_issuer()
@@ -118,7 +124,7 @@ class Session:
             try:
                 for settings in self.settings.to:
                     kube = self.kube if settings.url.startswith("configmap:") else None
-                    store = open_store(
+                    store = self._open_target(
                         settings,
                         kube=kube,
                         federated=self.identity,
