@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from tests.integration.google_apis import MEMBERSHIP, PROVIDER, GoogleApis
+from tests.integration.stores.contract import OpenStore, StoreContract
 from wif.core.credentials import AccessToken
 from wif.edges.stores import ABSENT, StoredDocument, WriteConflict
+from wif.edges.stores import Store as AnyStore
 from wif.edges.stores.credentials import Identity
 from wif.edges.stores.google import FleetStore, GcpProviderStore
 from wif.edges.stores.google_api import PACE, Pace
@@ -112,6 +115,71 @@ def refused(code: str, action: Callable[[], object]) -> WifError:
 def kind(request: pytest.FixtureRequest) -> type[Store]:
     made: type[Store] = request.param
     return made
+
+
+class ControlPlane(StoreContract):
+    """The contract, as far as a place without a precondition can keep it: for one writer at a time."""
+
+    content_is_tag = True
+    odd_paths = ()
+    writers = 20
+    clients = 4
+    name: ClassVar[type[Store]]
+
+    @pytest.fixture
+    def open_store(self, apis: GoogleApis, authority: Authority) -> Iterator[OpenStore]:
+        turn = threading.Lock()
+        apis.polls = 0
+        opened = []
+
+        def make() -> AnyStore:
+            store = self.name(
+                resource_of(self.name),
+                credentials=Credentials("ya29.good"),
+                endpoint=apis.url,
+                ca_file=str(authority.ca_file),
+                environ={},
+                guard=lambda _: turn.locked(),
+                pace=FAST,
+            )
+            opened.append(store)
+            return Leading(store, turn)
+
+        yield make
+        for store in opened:
+            store.close()
+
+
+class Leading:
+    """A store that is written while a lock is held, as by the holder of a Lease."""
+
+    def __init__(self, store: Store, turn: threading.Lock) -> None:
+        self._store = store
+        self._turn = turn
+        self.name = store.name
+        self.is_conditional, self.holds_discovery, self.keeps_headers = False, False, False
+
+    def read(self, path: str) -> StoredDocument | None:
+        return self._store.read(path)
+
+    def write(self, path: str, body: bytes, *, tag: str, content_type: str, cache_control: str) -> str:
+        with self._turn:
+            return self._store.write(path, body, tag=tag, content_type=content_type, cache_control=cache_control)
+
+    def delete(self, path: str, *, tag: str) -> None:
+        with self._turn:
+            self._store.delete(path, tag=tag)
+
+    def close(self) -> None:
+        self._store.close()
+
+
+class TestProvider(ControlPlane):
+    name = GcpProviderStore
+
+
+class TestFleet(ControlPlane):
+    name = FleetStore
 
 
 # -- reading and writing -------------------------------------------------------------------------------------------
@@ -262,8 +330,6 @@ def test_a_write_that_a_paused_leader_makes_late_is_found(
         if not late[0]:
             late[0] = True
             # the operation is done and read back well before this
-            import threading
-
             threading.Timer(0.25, apis.put_by_hand, (resource_of(kind), key_set("late"))).start()
 
     apis.after_done = then
