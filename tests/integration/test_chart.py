@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import uuid
@@ -292,3 +293,16 @@ def test_the_command_lines_in_the_chart_are_ones_that_exist(
             assert found is not None, name
             command = found
         command.make_context(command.name, list(arguments))  # parses every flag, runs nothing
+
+
+def test_the_alerts_ask_for_metrics_that_the_controller_tells(tmp_path: Path) -> None:
+    from wif.issuer.watch import ControllerStatus
+    from wif.serve.metrics import WatchMetrics
+
+    told = set()
+    for family in WatchMetrics(lambda: ControllerStatus(is_leading=True, now=0.0, issuers=())).collect():
+        told.add(f"{family.name}_total" if family.type == "counter" else family.name)
+    [rule] = [each for each in _objects(_render("ns", EVERYTHING, tmp_path)) if each["kind"] == "PrometheusRule"]
+    asked = {name for alert in rule["spec"]["groups"][0]["rules"] for name in re.findall(r"wif_\w+", alert["expr"])}
+    assert len(asked) > 4
+    assert asked <= told
