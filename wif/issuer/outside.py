@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["AUDIENCES_OF_CLOUDS", "OutsideReport", "expected_keys", "look_from_outside", "verify_issuer"]
+__all__ = [
+    "AUDIENCES_OF_CLOUDS",
+    "OutsideReport",
+    "expected_keys",
+    "look_from_outside",
+    "removed_material",
+    "verify_issuer",
+]
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -71,7 +78,7 @@ def look_from_outside(
         session.issuer,
         expected=expected_keys(vouched, state, clouds),
         known=[*vouched.keys, *(record.key for record in state.keys.values())],
-        removed=tuple(state.removed),
+        removed=removed_material(state),
         jwks_uris=(session.jwks_uri, *(uri for uri in state.jwks_uris if uri != session.jwks_uri)),
         clouds=clouds,
         token=token,
@@ -102,7 +109,7 @@ def verify_issuer(
         state = _state_of(session, warnings) if compares else None
         token, audience_refused = (None, None) if vouched is None else _live(session, vouched)
         known = [record.key for record in (state.keys.values() if state else ())]
-        removed = tuple(state.removed if state else ())
+        removed = removed_material(state)
         readers = [target.settings for target in session.targets if target.store.holds_discovery]
         clouds = sorted({cloud for reader in readers for cloud in reader.clouds}) or ALL_CLOUDS
 
@@ -177,7 +184,7 @@ def _verify_place(
     *,
     expected: Collection[IssuerKey] | None,
     known: Collection[IssuerKey],
-    removed: Collection[str],
+    removed: Mapping[str, str | None],
     token: str | None,
 ) -> VerifyReport:
     from wif.issuer.verify import verify_key_set  # noqa: PLC0415  # loaded by now
@@ -192,6 +199,11 @@ def _verify_place(
         clouds=target.settings.clouds,
         token=token,
     )
+
+
+def removed_material(state: State | None) -> Mapping[str, str | None]:
+    """The removed ids with the fingerprints of their keys: another key under such an id is somebody else's."""
+    return {key_id: stone.fingerprint for key_id, stone in state.removed.items()} if state is not None else {}
 
 
 def _live(session: Session, vouched: Vouched) -> tuple[str | None, Callable[[], bool] | None]:

@@ -23,6 +23,7 @@ from wif.core.rotation import Gate, Policy, RotationStatus, Step, TimelineRow
 from wif.edges.kube_answers import ServiceAccountName
 from wif.errors import ConfigurationError, DriftError, ProtocolError, RefusedError, WifError
 from wif.issuer.observation import Looked, look, own_token_key_id, public_jwks_uris
+from wif.issuer.outside import removed_material
 from wif.issuer.publish import Publisher
 from wif.issuer.session import Session
 from wif.issuer.sources import Sources, read_key_file
@@ -420,7 +421,7 @@ class Rotation:
             session.issuer,
             expected=[key for key in vouched.keys if not state.is_removed(key)],
             known=known,
-            removed=tuple(state.removed),
+            removed=removed_material(state),
             jwks_uris=public_jwks_uris(session.jwks_uri, state),
             ca_file=session.settings.ca_file,
             allow_private=session.settings.allow_private,
