@@ -32,7 +32,7 @@ def api_server() -> Iterator[ApiServer]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Under xdist's loadgroup one worker gets these tests, so that one server is started and not one each."""
     for item in items:
-        if "api_server" in getattr(item, "fixturenames", ()):
+        if {"api_server", "cluster"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.xdist_group("api_server"))
 
 

@@ -56,9 +56,9 @@ def write_key(folder: Path, name: str, algorithm: KeyAlgorithm) -> Path:
     from wif.emulator.cluster import new_key  # noqa: PLC0415 - loads cryptography
 
     key = new_key(algorithm)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    # kube-apiserver finds the public half of an EC key in its own form (SEC 1) only, of an RSA key in PKCS 8 too
+    form = serialization.PrivateFormat.PKCS8 if algorithm == "RS256" else serialization.PrivateFormat.TraditionalOpenSSL
+    private = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     write_private(folder / f"{name}.key", private)
     write_private(folder / f"{name}.pub", public)
