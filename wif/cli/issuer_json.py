@@ -40,6 +40,7 @@ def publish_object(report: PublishReport) -> Mapping[str, Any]:
         "targets": [_target(target) for target in report.targets],
         "verification": None if report.verification is None else verify_object(report.verification),
         "tampering": report.has_tampering,
+        "error": None if report.error is None else error_object(report.error),
         "exit_status": report.exit_status,
     }
 

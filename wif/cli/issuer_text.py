@@ -88,6 +88,8 @@ def _publish_lines(report: PublishReport) -> Iterator[_Line]:
     if report.verification is not None:
         yield _Line(0, "seen from outside")
         yield from _verify_lines(report.verification)
+    if report.error is not None:
+        yield _Line(0, f"what was written is not recorded: {report.error.message}", "FAILED")
     if report.has_tampering:
         yield _Line(0, "find out who wrote what nobody vouches for; wif issuer publish --restore repairs it", "hint")
 

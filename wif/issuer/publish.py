@@ -129,8 +129,12 @@ class Publisher:
         state = ahead(state or State.new(session.issuer)) if dry_run else session.states.update(ahead)
         desired = session.desired(vouched, restore=restore)
         targets = self._bring_up(session, desired, readings, state, dry_run=dry_run)
+        error = None
         if not dry_run:
-            state = session.states.update(lambda known: _recorded(known, targets))
+            try:
+                state = session.states.update(lambda known: _recorded(known, targets), must_exist=True)
+            except WifError as failure:  # what was found and written is told all the same
+                error = failure
         return replace(
             report,
             keys=tuple(sorted(key.key_id for key in vouched.keys)),
@@ -140,6 +144,7 @@ class Publisher:
             targets=tuple(targets),
             verification=None if dry_run else look_from_outside(session, vouched, state, targets),
             state=session.states.name,
+            error=error,
         )
 
     def _bring_up(

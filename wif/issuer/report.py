@@ -15,6 +15,8 @@ __all__ = [
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from wif.errors import DriftError
+
 if TYPE_CHECKING:
     from wif.core.issuer_lint import Finding, Managed
     from wif.errors import WifError
@@ -86,6 +88,8 @@ class PublishReport:
     """None where it was not asked for, or there is no public address."""
     state: str = ""
     """Where the trusted state is."""
+    error: WifError | None = None
+    """What was written could not be recorded in the state."""
 
     @property
     def has_tampering(self) -> bool:
@@ -96,10 +100,11 @@ class PublishReport:
 
     @property
     def exit_status(self) -> int:
-        """3 for tampering; else 1 where a target failed; else 3 where a dry run found a difference; else 0."""
-        if self.has_tampering:
+        """3 for tampering and a lost state; else 1 for a failure; else 3 where a dry run found a difference; else 0."""
+        errors = [error for error in (self.error, *(target.error for target in self.targets)) if error is not None]
+        if self.has_tampering or any(isinstance(error, DriftError) for error in errors):
             return 3
-        if any(target.outcome == "failed" for target in self.targets):
+        if errors:
             return 1
         return 3 if self.dry_run and any(target.has_drift for target in self.targets) else 0
 

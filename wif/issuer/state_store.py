@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from wif.core.issuer_state import State, decode_state, encode_state
 from wif.edges.stores import ABSENT, Store, WriteConflict
-from wif.errors import ConfigurationError
+from wif.errors import ConfigurationError, DriftError
 from wif.issuer.pauses import MAX_TRIES, pause
 
 if TYPE_CHECKING:
@@ -90,18 +90,22 @@ class StateStore:
             return None, ABSENT
         return (decode_state(found.body, issuer=self.issuer) if found.body.strip() else None), found.tag
 
-    def update(self, change: Callable[[State], State], *, tries: int = MAX_TRIES) -> State:
+    def update(self, change: Callable[[State], State], *, must_exist: bool = False, tries: int = MAX_TRIES) -> State:
         """Change the state and write it, anew from the start where others have changed it meanwhile.
 
         Args:
             change: gives the state wanted from the one that is there; called once for each try. What it returns
                 unchanged is not written.
+            must_exist: a state that is gone is not made anew.
 
         Raises:
+            DriftError: state-missing.
             WriteConflict: others were faster every time.
         """
         for attempt in range(tries):
             state, tag = self.read()
+            if state is None and must_exist:
+                raise DriftError(f"the trusted state {self.name} is gone", code="state-missing")
             wanted = change(State.new(self.issuer) if state is None else state)
             body = encode_state(wanted)
             if state is not None and body == encode_state(state):
