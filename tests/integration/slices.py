@@ -67,7 +67,7 @@ class SliceProxy:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         with self._lock:
-            for sock in self._open:
+            for sock in tuple(self._open):  # those that serve let go of theirs meanwhile
                 with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
