@@ -30,6 +30,10 @@ _LAST_SECONDS = 5.0
 _LINGER_SECONDS = 2.0
 """How long a client that is still sending may read why it is refused: a close at once would reset the connection and
 take the answer away with it."""
+_LINGER_BYTES = 1024 * 1024
+"""How much of what it goes on sending is thrown away before the reset comes all the same."""
+_LEAVE_SECONDS = 1.0
+"""For an application to notice that its client was cut off."""
 
 # what a connection is waiting for: plain numbers, they are compared several times per request
 _IDLE: Final = 0
@@ -58,10 +62,12 @@ class GuardedProtocol(HttpToolsProtocol):
         self._phase = _HEAD
         self._part = _IDLE  # what the parser is in the middle of
         self._head_bytes = 0  # as the parser has handed it over
-        self._head_fed = 0  # since the feed in which the head began: a header that is not whole is not handed over
+        self._head_fed = 0  # since the last whole request: a header that is not whole is not handed over
         self._body_bytes = 0
         self._refusal = 0
+        self._thrown_away = 0
         self._expired = False
+        self._task: asyncio.Task[None] | None = None
 
     # -- the connection ----------------------------------------------------------------------------------------
 
@@ -87,8 +93,10 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Some bytes of a request, or of several."""
         if self._refusal != 0:
+            self._thrown_away += len(data)
+            if self._thrown_away > _LINGER_BYTES:
+                self.transport.abort()
             return
-        head_was_open = self._part == _HEAD
         self._head_fed += len(data)
         try:
             self.parser.feed_data(data)
@@ -104,7 +112,7 @@ class GuardedProtocol(HttpToolsProtocol):
             if self._is_busy():
                 self._enter(_WORK)
         elif self._part == _HEAD:
-            if head_was_open and self._head_fed > self.guard.limits.head_bytes:
+            if self._head_fed > self.guard.limits.head_bytes:
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
             else:
                 self._enter(_HEAD)
@@ -129,7 +137,7 @@ class GuardedProtocol(HttpToolsProtocol):
             raise _Refused
         super().on_message_begin()
         self._part = _HEAD
-        self._head_bytes = self._head_fed = self._body_bytes = 0
+        self._head_bytes = self._body_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         """A part of the request's target."""
@@ -167,7 +175,14 @@ class GuardedProtocol(HttpToolsProtocol):
         """The request is whole."""
         super().on_message_complete()
         self._part = _IDLE
+        self._head_fed = 0  # what follows in the same feed is not counted, and is no more than that
         self._phase = _IDLE  # the next phase has a deadline of its own
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """As uvicorn's, and keeps the task: an application that never answers is ended with its connection."""
+        self._task = task = self.loop.create_task(cycle.run_asgi(app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
 
     # -- answers -----------------------------------------------------------------------------------------------
 
@@ -179,6 +194,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+            if self._part == _IDLE:
+                self._phase = _IDLE
+                self._enter(_WORK)  # each answer has its time
         elif self._refusal > 0:
             self._write_refusal()
         elif self._part == _IDLE:
@@ -193,7 +211,7 @@ class GuardedProtocol(HttpToolsProtocol):
             if self.pipeline:
                 self.pipeline.popleft()  # or will have: it waits behind others
             elif cycle.response_complete:
-                self.transport.close()
+                self.deadline = self.loop.time() + _LINGER_SECONDS
             elif cycle.response_started:
                 cycle.keep_alive = False
             else:
@@ -231,6 +249,8 @@ class GuardedProtocol(HttpToolsProtocol):
         elif self._phase == _WORK:  # the client does not read, or the application does not answer
             self.guard.expired += 1
             self.transport.abort()
+            if self._task is not None:
+                self.loop.call_later(_LEAVE_SECONDS, self._task.cancel)
         else:
             self.guard.expired += 1
             self.deadline = now + _LAST_SECONDS
