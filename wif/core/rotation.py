@@ -260,16 +260,17 @@ def timeline(state: State, observation: Observation, policy: Policy) -> tuple[Ti
     rows: list[TimelineRow] = []
     for status in assess(state, observation, policy).keys:
         past = _past(state.keys.get(status.kid), status)
-        ends = [*(since for _, since in past[1:]), status.since]
+        begins = [*(since for _, since in past), status.since]
         rows.extend(
-            TimelineRow(status.kid, phase, since, end, "") for (phase, since), end in zip(past, ends, strict=True)
+            TimelineRow(status.kid, phase, since, end, "")
+            for (phase, since), end in zip(past, begins[1:], strict=True)
         )
         rows.append(TimelineRow(status.kid, status.phase, status.since, status.until, _waits_for(status)))
     return tuple(sorted(rows, key=lambda row: (row.since is None, row.since or observation.at, row.kid)))
 
 
 def _past(record: KeyRecord | None, status: KeyStatus) -> list[tuple[Phase, datetime]]:
-    """The phases that are over, each with its beginning; none that began after the present one did."""
+    """The phases that are over, each with its beginning; none that began after a later one did."""
     if record is None:
         return []
     begun: tuple[tuple[Phase, datetime | None], ...] = (
@@ -280,10 +281,12 @@ def _past(record: KeyRecord | None, status: KeyStatus) -> list[tuple[Phase, date
         ("signing", record.signing_since),
     )
     past: list[tuple[Phase, datetime]] = []
-    for phase, since in begun:
+    end = status.since
+    for phase, since in reversed(begun):
         is_earlier = PHASES.index(phase) < PHASES.index(status.phase)
-        if since is not None and is_earlier and (status.since is None or since <= status.since):
-            past.append((phase, since))
+        if since is not None and is_earlier and (end is None or since <= end):
+            past.insert(0, (phase, since))
+            end = since
     return past
 
 

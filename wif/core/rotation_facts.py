@@ -250,13 +250,15 @@ def _exposed_since(kid: str, before: KeyRecord, after: KeyRecord, look: _Look) -
         return None
     if kid not in look.signing or before.exposed_since is not None:
         return before.exposed_since
+    if before.published_at is None and _is_nothing_published(look.observation):
+        return None
     is_hidden = any(missing_places(look.observation, kid))
     if look.previous is None:
         # The first look: what is visible then may have been so for long, and nothing says otherwise.
-        return before.added_at if is_hidden and _is_anything_published(look.observation) else None
+        return before.added_at if is_hidden else None
     return look.previous if is_hidden or not before.is_signing else None
 
 
-def _is_anything_published(observation: Observation) -> bool:
-    """Whether any key is seen at any place; where none is, the issuer is new and no cloud trusts it yet."""
-    return bool(observation.public) or any(observation.targets.values())
+def _is_nothing_published(observation: Observation) -> bool:
+    """Whether no place has any key: the issuer is new then, and no cloud trusts it yet."""
+    return not observation.public and not any(kids is None or kids for kids in observation.targets.values())
