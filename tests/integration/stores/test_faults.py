@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import parse_qs, quote, quote_plus
 
 import pytest
 import trustme
@@ -275,6 +276,26 @@ def test_no_secret_is_told(faulty: Faulty, caplog: pytest.LogCaptureFixture) -> 
                 assert not [secret for secret in faulty.secrets if secret in told]
     ours = [record.getMessage() for record in caplog.records if record.name.startswith("wif")]
     assert not [secret for secret in faulty.secrets if any(secret in line for line in ours)]
+
+
+def test_a_signature_in_the_address_is_not_told(azurite: Azurite) -> None:
+    container, sas = azurite.container(), azurite.sas("r")
+    [signature] = parse_qs(sas)["sig"]
+    with FaultyProxy(azurite.endpoint) as proxy:
+        target = Target(f"az://{ACCOUNT}/{container}", proxy.endpoint)
+        store = open_at(target, environ={"AZURE_STORAGE_SAS_TOKEN": sas}, limits=QUICK)
+        assert store.read(JWKS) is None
+        assert quote_plus(signature) in proxy.requests[0][1] or quote(signature, safe="") in proxy.requests[0][1]
+        refused = [failed(lambda: put(store, "a"), "target-refused")]
+        for fault in (Fault("answer", 500, "x"), Fault("cut-answer"), Fault("answer", 200, "x", seconds=1.5)):
+            proxy.always("GET", fault)
+            with pytest.raises(WifError) as caught:
+                store.read(JWKS)
+            refused.append(caught.value)
+    for error in refused:
+        told = "".join(traceback.format_exception(error))
+        assert "sig=" not in told
+        assert signature[:20] not in told
 
 
 def test_a_bucket_that_does_not_exist_is_no_absent_document(

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ["aws_chain", "azure_chain", "google_chain"]
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ _ACCOUNT_NAMES = ("AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME")
 _SAS_NAMES = ("AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_SAS_KEY")
 _KEY_NAMES = ("AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY")
 _CONNECTION_NAME = "AZURE_STORAGE_CONNECTION_STRING"
+_ENTRA_CODE = re.compile(r"AADSTS[0-9]{4,9}")
 _INSTANCE_METHODS = ("iam-role", "container-role")
 
 
@@ -125,7 +127,7 @@ def azure_chain(target: str, account: str, environ: Mapping[str, str] = os.envir
             return static
         try:
             from azure.core.exceptions import AzureError  # noqa: PLC0415
-            from azure.identity import CredentialUnavailableError, DefaultAzureCredential  # noqa: PLC0415
+            from azure.identity import DefaultAzureCredential  # noqa: PLC0415
         except ImportError:
             raise _extra_missing(target, "Azure", "azure-identity", "azure", _KEY_NAMES[0]) from None
         try:
@@ -134,11 +136,12 @@ def azure_chain(target: str, account: str, environ: Mapping[str, str] = os.envir
                     connection_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, retry_total=2, process_timeout=10
                 )
             token = credential.get_token(AZURE_STORAGE_SCOPE)
-        except CredentialUnavailableError:
-            tried = "a SAS token or key of the environment, and each credential of azure-identity's chain"
-            raise _nothing_found(target, "Azure", tried) from None
         except AzureError as error:
-            raise _unusable(target, "Azure", type(error).__name__) from None
+            # one exception for both: its text is the only place where Entra's own code stands
+            if (code := _ENTRA_CODE.search(str(error))) is not None:
+                raise _unusable(target, "Azure", code.group()) from None
+            tried = "a SAS token or key of the environment for this account, a credential of azure-identity's chain"
+            raise _nothing_found(target, "Azure", tried) from None
         # which link of the chain answered stands in no public attribute
         kind = type(getattr(credential, "_successful_credential", credential)).__name__
         return Identity(

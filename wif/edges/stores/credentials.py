@@ -108,7 +108,8 @@ class Identities:
         target: the target's name, for messages.
         chain: the standard chain of the cloud.
         federated: asked first.
-        second_way_in: :data:`STANDARD_CHAIN` lets the chain take over where the cloud's view of the issuer is broken.
+        second_way_in: :data:`STANDARD_CHAIN` lets the chain take over where the cloud's view of the issuer is broken;
+            any other text is the operator's note of a way that nothing here can take.
     """
 
     def __init__(
@@ -120,10 +121,6 @@ class Identities:
         federated: Federated | None = None,
         second_way_in: str | None = None,
     ) -> None:
-        if second_way_in not in (None, STANDARD_CHAIN):
-            raise ConfigurationError(
-                f"{target}: second_way_in is {second_way_in!r}, expected {STANDARD_CHAIN!r}", code="config-invalid"
-            )
         self._cloud = cloud
         self._target = target
         self._chain = chain

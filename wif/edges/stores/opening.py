@@ -93,10 +93,11 @@ def parse_target(url: str) -> Place:
     scheme = url.partition(":")[0]
     row = SCHEMES.get(scheme)
     if row is None:
+        known = ", ".join(f"{name}:" for name in SCHEMES)
         raise ConfigurationError(
-            f"the target {url!r} is of no known kind: expected one of {', '.join(f'{known}:' for known in SCHEMES)}",
+            f"the target {_shown(url)!r} is of no known kind: expected one of {known}",
             code="config-invalid",
-            hint=f"a directory is written as file:///{url.lstrip('./') or 'srv/issuer'}"
+            hint=f"a directory is written as file:///{_shown(url).lstrip('./') or 'srv/issuer'}"
             if ":" not in url
             else f"for example {SCHEMES['s3'].example}",
         )
@@ -140,6 +141,7 @@ _PROVIDER = re.compile(
     r"projects/[a-z0-9:.-]+/locations/[a-z0-9-]+/workloadIdentityPools/[a-z0-9-]{1,32}/providers/[a-z0-9-]{1,32}"
 )
 _MEMBERSHIP = re.compile(r"projects/[a-z0-9:.-]+/locations/[a-z0-9-]+/memberships/[a-z0-9-]{1,63}")
+_USER = re.compile(r"//[^/]*@")
 _NO_PREFIX = re.compile(r"[\x00-\x20\x7f\\?#%]")
 _MAX_PREFIX_BYTES = 900
 """An object's name has 1,024 bytes; the documents' own paths need some of them."""
@@ -160,16 +162,16 @@ def _directory(scheme: str, url: str) -> Place:
 def _bucket(scheme: str, url: str) -> Place:
     [bucket, *rest] = _segments(scheme, url)
     if not _BUCKET.fullmatch(bucket):
-        raise _wrong(scheme, url, f"{bucket!r} is no bucket's name")
+        raise _wrong(scheme, url, "it names no bucket")
     return _object_place(scheme, (bucket,), rest, url)
 
 
 def _container(scheme: str, url: str) -> Place:
     [account, *rest] = _segments(scheme, url)
     if not _ACCOUNT.fullmatch(account):
-        raise _wrong(scheme, url, f"{account!r} is no storage account's name (3 to 24 of a-z and 0-9)")
+        raise _wrong(scheme, url, "it names no storage account (3 to 24 of a-z and 0-9)")
     if not rest or not _CONTAINER.fullmatch(rest[0]):
-        raise _wrong(scheme, url, f"{rest[0] if rest else ''!r} is no container's name")
+        raise _wrong(scheme, url, "it names no container of the account")
     return _object_place(scheme, (account, rest[0]), rest[1:], url)
 
 
@@ -211,10 +213,16 @@ def _config_map(scheme: str, url: str) -> Place:
 
 def _wrong(scheme: str, url: str, problem: str) -> ConfigurationError:
     return ConfigurationError(
-        f"the target {url!r} cannot be used: {problem}",
+        f"the target {_shown(url)!r} cannot be used: {problem}",
         code="config-invalid",
         hint=f"for example {SCHEMES[scheme].example}",
     )
+
+
+def _shown(url: str) -> str:
+    """Without what may be a password or a signature, which neither belongs there nor in a message."""
+    plain, mark, _ = url.partition("?")
+    return _USER.sub("//…@", plain)[:300] + (f"{mark}…" if mark else "")
 
 
 # -- opening stores ---------------------------------------------------------------------------------------------------
@@ -264,12 +272,12 @@ SCHEMES: Mapping[str, _Scheme] = {
     "gs": _Scheme("gs://bucket/prefix", _bucket, _open_objects),
     "az": _Scheme("az://account/container/prefix", _container, _open_objects),
     "gcp-provider": _Scheme(
-        "gcp-provider:projects/123456789012/locations/global/workloadIdentityPools/POOL/providers/PROVIDER",
+        "gcp-provider:projects/123456789012/locations/global/workloadIdentityPools/my-pool/providers/on-prem",
         _resource(_PROVIDER),
         _open_google,
     ),
     "gke-fleet": _Scheme(
-        "gke-fleet:projects/PROJECT/locations/global/memberships/CLUSTER", _resource(_MEMBERSHIP), _open_google
+        "gke-fleet:projects/my-project/locations/global/memberships/on-prem", _resource(_MEMBERSHIP), _open_google
     ),
     "configmap": _Scheme("configmap:wif-system/issuer", _config_map, _open_config_map),
 }
