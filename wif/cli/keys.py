@@ -12,11 +12,13 @@ from click.core import ParameterSource
 
 from wif.cli.frame import Command, LazyGroup, wants_json
 from wif.cli.issuer_options import issuer_options, the_one_issuer
+from wif.cli.output import warn
 from wif.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from wif.edges.kube_answers import ServiceAccountName
-    from wif.issuer.rotate import Rotation, RotationReport
+    from wif.issuer.rotate import Rotation
+    from wif.issuer.rotation_report import RotationReport
 
 keys_command = LazyGroup(
     "keys",
@@ -29,6 +31,9 @@ keys_command = LazyGroup(
     example="wif keys status --help",
 )
 """The group."""
+
+_UNCONFIRMED = 2
+"""The exit status of wrong usage: what is asked for needs --yes."""
 
 _FILES = "issuer__public_keys"
 _TO = "--issuer https://oidc.example.com --to file:///srv/issuer"
@@ -52,7 +57,7 @@ def _command(name: str, example: str) -> Callable[[Callable[..., Any]], click.Co
 @click.pass_context
 def _status(context: click.Context, /, rebuild: bool, **_: Any) -> int:
     """Show where each key stands, what it waits for, and the next step. Writes nothing but the state."""
-    return _show(context, _rotation(context).status(rebuild=rebuild))
+    return _run(context, lambda rotation: rotation.status(rebuild=rebuild))
 
 
 @_command("stage", f"wif keys stage --public-key new.pub {_TO}")
@@ -62,14 +67,14 @@ def _stage(context: click.Context, /, **_: Any) -> int:
     files: tuple[str, ...] = ()
     if context.get_parameter_source(_FILES) is ParameterSource.COMMANDLINE:
         files = context.params.pop(_FILES)  # the new key, beside the sources that variables and file name
-    return _show(context, _rotation(context).stage(files))
+    return _run(context, lambda rotation: rotation.stage(files))
 
 
 @_command("advance", f"wif keys advance {_TO}")
 @click.pass_context
 def _advance(context: click.Context, /, **_: Any) -> int:
     """Publish what has to be published, look at everything, and say what is next with the exact flags."""
-    return _show(context, _rotation(context).advance())
+    return _run(context, lambda rotation: rotation.advance())
 
 
 @_command("retire", f"wif keys retire {_TO} --longest-token-lifetime 24h")
@@ -77,7 +82,7 @@ def _advance(context: click.Context, /, **_: Any) -> int:
 @click.pass_context
 def _retire(context: click.Context, /, kid: str | None, **_: Any) -> int:
     """Take the key KID, or the one that is draining, out of the published set: it has outlived its tokens."""
-    return _show(context, _rotation(context).retire(kid))
+    return _run(context, lambda rotation: rotation.retire(kid))
 
 
 @_command("remove", f"wif keys remove KID --yes {_TO}")
@@ -87,8 +92,7 @@ def _retire(context: click.Context, /, kid: str | None, **_: Any) -> int:
 @click.pass_context
 def _remove(context: click.Context, /, kid: str, yes: bool, reason: str, **_: Any) -> int:
     """Take the key KID out at once, e.g. a leaked one. Its tokens are refused from then on."""
-    report = _rotation(context).remove(kid, reason=reason, confirmed=yes)
-    return _confirmed(context, report, yes=yes)
+    return _run(context, lambda rotation: rotation.remove(kid, reason=reason, confirmed=yes), confirmed=yes)
 
 
 @_command("abort", f"wif keys abort KID {_TO}")
@@ -96,7 +100,7 @@ def _remove(context: click.Context, /, kid: str, yes: bool, reason: str, **_: An
 @click.pass_context
 def _abort(context: click.Context, /, kid: str, **_: Any) -> int:
     """Give up the staged key KID, which never signed."""
-    return _show(context, _rotation(context).abort(kid))
+    return _run(context, lambda rotation: rotation.abort(kid))
 
 
 @_command("forget", f"wif keys forget KID {_TO}")
@@ -105,7 +109,7 @@ def _abort(context: click.Context, /, kid: str, **_: Any) -> int:
 @click.pass_context
 def _forget(context: click.Context, /, kid: str, force: bool, **_: Any) -> int:
     """Forget that the key KID was removed."""
-    return _show(context, _rotation(context).forget(kid, force=force))
+    return _run(context, lambda rotation: rotation.forget(kid, force=force))
 
 
 @_command("adopt", f"wif keys adopt KID --yes {_TO}")
@@ -115,8 +119,7 @@ def _forget(context: click.Context, /, kid: str, force: bool, **_: Any) -> int:
 @click.pass_context
 def _adopt(context: click.Context, /, kid: str, yes: bool, reason: str, **_: Any) -> int:
     """Take over the key KID of another publisher, which stands at a target and drains."""
-    report = _rotation(context).adopt(kid, reason=reason, confirmed=yes)
-    return _confirmed(context, report, yes=yes)
+    return _run(context, lambda rotation: rotation.adopt(kid, reason=reason, confirmed=yes), confirmed=yes)
 
 
 @_command("plan", "wif keys plan --issuer https://old.example.com --migrate-to https://new.example.com")
@@ -155,15 +158,21 @@ def _account(text: str) -> ServiceAccountName:
     return ServiceAccountName(namespace, name)
 
 
-def _show(context: click.Context, report: RotationReport) -> int:
+def _run(context: click.Context, step: Callable[[Rotation], RotationReport], *, confirmed: bool = True) -> int:
+    """Take a step and print what came of it."""
     from wif.cli.keys_output import print_report  # noqa: PLC0415  # not for --help
+    from wif.issuer.rotation_report import UnsafeStep  # noqa: PLC0415  # not for --help
 
+    try:
+        report = step(_rotation(context))
+    except UnsafeStep as error:
+        if wants_json(context) or len(error.reasons) < 2:
+            raise
+        for reason in error.reasons:
+            click.echo(f"reason: {reason}", err=True)
+        raise UnsafeStep(f"{error.what}, for the {len(error.reasons)} reasons above", hint=error.hint) from error
     print_report(report, as_json=wants_json(context))
-    return report.exit_status
-
-
-def _confirmed(context: click.Context, report: RotationReport, *, yes: bool) -> int:
-    status = _show(context, report)
-    if not yes:
-        raise click.UsageError("nothing was changed: read the consequences above, then add --yes", ctx=context)
-    return status
+    if confirmed:
+        return report.exit_status
+    warn("nothing was changed: read the consequences, then run it again with --yes")
+    return _UNCONFIRMED

@@ -18,7 +18,7 @@ from wif.core.rotation import flags_for
 
 if TYPE_CHECKING:
     from wif.core.rotation import KeyStatus, Step
-    from wif.issuer.rotate import RotationReport
+    from wif.issuer.rotation_report import RotationReport
 
 _HEAD = ("key", "phase", "since", "until", "waiting for")
 _STYLES = {"signing": "green", "draining": "magenta", "waiting": "yellow", "removed": "red"}

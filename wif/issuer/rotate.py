@@ -7,7 +7,7 @@ targets are written.
 
 from __future__ import annotations
 
-__all__ = ["Rotation", "RotationReport", "UnsafeStep", "policy_of"]
+__all__ = ["Rotation", "policy_of"]
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -19,12 +19,13 @@ from wif.core import rotation as rules
 from wif.core.discovery import check_issuer
 from wif.core.issuer_state import State
 from wif.core.publication import write_ahead
-from wif.core.rotation import Gate, Policy, RotationStatus, Step, TimelineRow
+from wif.core.rotation import Gate, Policy, Step
 from wif.edges.kube_answers import ServiceAccountName
-from wif.errors import ConfigurationError, DriftError, ProtocolError, RefusedError, WifError
+from wif.errors import ConfigurationError, DriftError, ProtocolError, WifError
 from wif.issuer.observation import Looked, look, own_token_key_id, public_jwks_uris
 from wif.issuer.outside import removed_material
 from wif.issuer.publish import Publisher
+from wif.issuer.rotation_report import RotationReport, UnsafeStep, with_flags, written
 from wif.issuer.session import Session
 from wif.issuer.sources import Sources, read_key_file
 from wif.issuer.verify import verify
@@ -36,59 +37,6 @@ if TYPE_CHECKING:
     from wif.issuer.report import PublishReport
     from wif.issuer.sources import Vouched
     from wif.issuer.verify import VerifyReport
-
-
-class UnsafeStep(RefusedError):
-    """A step that was asked for and is not safe, or cannot be shown to be.
-
-    Args:
-        what: the step, e.g. ``the key 'x' cannot be retired now``.
-        reasons: why, one sentence each.
-    """
-
-    def __init__(self, what: str, reasons: Sequence[str], *, hint: str | None = None) -> None:
-        super().__init__(f"{what}: {'; '.join(reasons)}", code="unsafe-step", hint=hint)
-        self.what = what
-        self.reasons = tuple(reasons)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RotationReport:
-    """What a command of ``wif keys`` found and did."""
-
-    issuer: str
-    state: str
-    """Where the trusted state is."""
-    policy: Policy
-    status: RotationStatus
-    timeline: tuple[TimelineRow, ...]
-    looked: Looked
-    done: tuple[str, ...] = ()
-    """What this command has changed, in sentences."""
-    step: Step | None = None
-    """What to do next; None: what ``status`` says."""
-    consequences: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    publications: tuple[PublishReport, ...] = ()
-    """The runs of the publisher, where there were any."""
-    verification: VerifyReport | None = None
-    state_missing: bool = False
-    """A target holds documents and nobody knows what is right: nothing was recorded."""
-
-    @property
-    def next_step(self) -> Step:
-        """What to do next."""
-        return self.step or self.status.next_step
-
-    @property
-    def exit_status(self) -> int:
-        """3 for an exposure, tampering or a missing state; else 1 where a target could not be written; else 0."""
-        tampered = any(run.has_tampering for run in self.publications) or bool(
-            self.verification and self.verification.has_tampering
-        )
-        if self.status.exposures or tampered or self.state_missing:
-            return 3
-        return max((run.exit_status for run in self.publications), default=0)
 
 
 def _utc_now() -> datetime:
@@ -150,7 +98,7 @@ class Rotation:
         with self._open() as session:
             published = self._publish(session)
             seen = self._look(session)
-            return self._report(session, seen, publications=(published,), done=_written(published))
+            return self._report(session, seen, publications=(published,), done=written(published))
 
     # -- steps -----------------------------------------------------------------------------------------------------
 
@@ -168,7 +116,7 @@ class Rotation:
             state = session.states.read()[0]
             removed = [key.key_id for key in keys if state is not None and state.is_removed(key)]
             if removed:
-                raise UnsafeStep(
+                raise UnsafeStep.because(
                     "the keys cannot be staged",
                     [f"the key {kid!r} was removed and must not come back" for kid in removed],
                     hint=f"make a new key; or, if it is safe after all: wif keys forget {removed[0]}",
@@ -177,8 +125,8 @@ class Rotation:
             seen = self._look(session)
             known = frozenset() if state is None else frozenset(state.keys)
             staged = (f"the key {key.key_id} is staged" for key in keys if key.key_id not in known)
-            done = (*staged, *_written(published))
-            return _with_flags(self._report(session, seen, publications=(published,), done=done))
+            done = (*staged, *written(published))
+            return with_flags(self._report(session, seen, publications=(published,), done=done))
 
     def retire(self, kid: str | None = None) -> RotationReport:
         """Take a key out of the published set that has outlived every token it signed.
@@ -190,7 +138,7 @@ class Rotation:
             UnsafeStep: it has not, or that cannot be seen.
         """
         with self._open() as session:
-            seen = self._look(session)
+            seen = self._see(session)
             chosen = self._only_draining(seen) if kid is None else kid
             own = self._own_token(session)
 
@@ -209,7 +157,7 @@ class Rotation:
             UnsafeStep: this publisher would lock itself out.
         """
         with self._open() as session:
-            seen = self._look(session)
+            seen = self._see(session)
             own, second = self._own_token(session), _has_second_way_in(session)
             found = seen.looked.keys_of(kid) or tuple(key for key in seen.vouched.keys if key.key_id == kid)
             unknown = found[0] if found else None
@@ -234,7 +182,7 @@ class Rotation:
             UnsafeStep: it may have signed.
         """
         with self._open() as session:
-            seen = self._look(session)
+            seen = self._see(session)
             own = self._own_token(session)
 
             def gate(state: State) -> Gate:
@@ -249,7 +197,7 @@ class Rotation:
             UnsafeStep: it is still to be seen somewhere, and would come back at once.
         """
         with self._open() as session:
-            seen = self._look(session)
+            seen = self._see(session)
             vouched = [key.key_id for key in seen.vouched.keys]
 
             def gate(state: State) -> Gate:
@@ -270,7 +218,7 @@ class Rotation:
             UnsafeStep: no place shows it, or they show different ones.
         """
         with self._open() as session:
-            seen = self._look(session)
+            seen = self._see(session)
             found = seen.looked.keys_of(kid)
 
             def gate(state: State) -> Gate:
@@ -351,17 +299,12 @@ class Rotation:
         """The state first, then the targets; then look again."""
         _, consequences = self._change(session, seen, wanted)
         published = self._publish(session)
-        done = (f"the key {wanted.kid} is {wanted.word}", *_written(published))
+        done = (f"the key {wanted.kid} is {wanted.word}", *written(published))
         seen = self._look(session)
         return self._report(session, seen, publications=(published,), done=done, consequences=consequences)
 
     def _change(self, session: Session, seen: _Seen, wanted: _Change) -> tuple[State, tuple[str, ...]]:
         """Write the decision into the state, if it still holds for the state that is there at that moment."""
-        if seen.state_missing:
-            raise DriftError(
-                f"the state {session.states.name} does not exist or is empty, but a target holds documents",
-                code="state-missing",
-            )
         consequences: tuple[str, ...] = ()
 
         def decided(state: State) -> State:
@@ -371,6 +314,20 @@ class Rotation:
             return wanted.change(state, wanted.kid, seen.looked.observation.at)
 
         return session.states.update(decided), consequences
+
+    def _see(self, session: Session) -> _Seen:
+        """Look, before a step is judged.
+
+        Raises:
+            DriftError: state-missing.
+        """
+        seen = self._look(session)
+        if seen.state_missing:
+            raise DriftError(
+                f"the state {session.states.name} does not exist or is empty, but a target holds documents",
+                code="state-missing",
+            )
+        return seen
 
     def _look(self, session: Session) -> _Seen:
         """The state, the sources, the public address, targets and API servers; then the record of it."""
@@ -471,7 +428,7 @@ class Rotation:
         status = rules.assess(seen.state, seen.looked.observation, self._policy)
         draining = [key.kid for key in status.keys if key.phase == "draining"]
         if len(draining) != 1:
-            raise UnsafeStep(
+            raise UnsafeStep.because(
                 "more than one key is draining" if draining else "no key can be retired",
                 draining or ["none is draining: each signs, or has never been seen to sign"],
                 hint="name the key: wif keys retire KID; see: wif keys status",
@@ -534,10 +491,7 @@ class _Change(NamedTuple):
         """
         gate = self.gate(state)
         if not gate.allowed:
-            hint = None
-            if gate.not_before is not None:
-                hint = f"nothing but time is missing; not before {gate.not_before:%Y-%m-%dT%H:%M:%SZ}"
-            raise UnsafeStep(f"the key {self.kid!r} cannot be {self.word} now", gate.reasons, hint=hint)
+            raise UnsafeStep.because(f"the key {self.kid!r} cannot be {self.word} now", gate.reasons)
         return gate
 
 
@@ -548,26 +502,6 @@ def policy_of(settings: IssuerSettings) -> Policy:
         skew_seconds=settings.skew_seconds,
         longest_token_seconds=settings.longest_token_seconds,
     )
-
-
-def _with_flags(report: RotationReport) -> RotationReport:
-    """A report after staging: it ends with the flags that list both keys, whatever else is said."""
-    if report.next_step.flags:
-        return report
-    flags = rules.staging_step(None).flags
-    then = "Then let every API server list both keys while the former one goes on signing."
-    return replace(report, step=replace(report.next_step, text=f"{report.next_step.text} {then}", flags=flags))
-
-
-def _written(report: PublishReport) -> tuple[str, ...]:
-    sentences = []
-    for target in report.targets:
-        changes = [f"added {kid}" for kid in target.added] + [f"took out {kid}" for kid in target.removed]
-        if target.outcome == "written":
-            sentences.append(f"{target.name} is written" + (f": {', '.join(changes)}" if changes else ""))
-        elif target.outcome == "failed" and target.error is not None:
-            sentences.append(f"{target.name} FAILED: {target.error.message}")
-    return tuple(sentences)
 
 
 def _has_second_way_in(session: Session) -> bool:
