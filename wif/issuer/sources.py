@@ -185,7 +185,7 @@ class Sources:
         readings = each(_read_server, clients)
         servers = tuple(found for found in readings if isinstance(found, ServerReading))
         failures = [found for found in readings if isinstance(found, WifError)]
-        if not servers and kube not in clients:
+        if not servers and kube not in clients and not self._settings.api_servers:
             # The addresses of the slices are the cluster's own: from outside only its front door may be reachable.
             problems.append(
                 "no API server answers at its own address, so only the one behind the kubeconfig's address was asked"
