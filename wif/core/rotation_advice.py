@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
+from wif.core.quoting import shell_word
 from wif.core.rotation_facts import drain_seconds
 from wif.core.rotation_values import Exposure, KeyStatus, Notice, Phase, Policy, Step
 
@@ -185,12 +186,12 @@ def _restart(situation: Situation) -> Step | None:
 
 
 def _finish_switch(situation: Situation) -> Step | None:
-    if len(situation.signing) < 2:
+    signing = situation.of("signing")
+    if len(signing) < 2:
         return None
-    signing = sorted(situation.of("signing"), key=lambda key: (key.since is not None, key.since), reverse=True)
-    newest = signing[0].kid if signing else sorted(situation.signing)[0]
+    newest = max(signing, key=lambda key: key.since or situation.at)
     return Step(
-        text=f"Let the other API servers sign with {_quoted(newest)} (NEW) as well; {_ONE_BY_ONE}.",
+        text=f"Let the other API servers sign with {_quoted(newest.kid)} (NEW) as well; {_ONE_BY_ONE}.",
         flags=_NEW_SIGNS,
         command="wif keys status",
     )
@@ -238,7 +239,7 @@ def _drain_or_retire(situation: Situation) -> Step | None:
         )
     return Step(
         text=f"Every token of {_quoted(key.kid)} has ended: take it out of the published key set.",
-        command=f"wif keys retire {key.kid}",
+        command=f"wif keys retire {_word(key.kid)}",
     )
 
 
@@ -250,7 +251,7 @@ def _ambiguous(situation: Situation) -> Step | None:
                 f"If it is the next key (NEW), let it sign after {_until(key.until)}; if it is a former one, retire it."
             ),
             flags=_NEW_SIGNS,
-            command=f"wif keys retire {key.kid}",
+            command=f"wif keys retire {_word(key.kid)}",
         )
     return None
 
@@ -289,6 +290,11 @@ _RULES: tuple[Callable[[Situation], Step | None], ...] = (
 
 def _quoted(kid: str) -> str:
     return ascii(kid[:64])
+
+
+def _word(kid: str) -> str:
+    """A key id as an argument; base64url may begin with a hyphen."""
+    return f"-- {shell_word(kid)}" if kid.startswith("-") else shell_word(kid)
 
 
 def _until(at: datetime | None) -> str:

@@ -377,7 +377,7 @@ def remove(state: State, kid: str, now: datetime, *, reason: str = "", key: Issu
     for other, other_record in state.keys.items():
         if fingerprint is not None and other_record.fingerprint == fingerprint:
             removed[other] = replace(stone, jwk=dict(other_record.jwk))
-        elif other != kid:
+        else:
             keys[other] = other_record
     return replace(state, keys=keys, removed=removed)
 
