@@ -88,6 +88,10 @@ def test_an_empty_lease_of_the_chart_is_taken_over_and_nothing_else_in_it_is_los
     assert found is not None
     assert found["metadata"]["labels"] == {"of": "the-chart"}
     assert found["spec"]["holderIdentity"] == lease.identity
+    lease.release()
+    found = leases(admin, namespace).get("l")
+    assert found is not None
+    assert found["metadata"]["labels"] == {"of": "the-chart"}
 
 
 def test_two_contenders_have_two_identities(admin: KubeClient, namespace: str) -> None:
@@ -220,6 +224,18 @@ def test_it_is_not_confirmed_when_another_one_has_had_it_meanwhile(admin: KubeCl
     assert first.confirm(10)
 
 
+def test_it_is_not_confirmed_by_a_twin_of_the_same_name(admin: KubeClient, namespace: str) -> None:
+    """A container that was started anew, or two who were given one name by mistake: the term tells them apart."""
+    first, other, twin = (Lease(admin, namespace, "l", identity=name) for name in "aba")
+    assert first.acquire()
+    leases(admin, namespace).change("l", {"spec": {"holderIdentity": ""}})
+    assert other.acquire()
+    other.release()
+    assert twin.acquire()
+    assert not first.confirm()
+    assert twin.confirm()
+
+
 def test_a_removed_lease_is_lost(admin: KubeClient, namespace: str) -> None:
     lease = Lease(admin, namespace, "l", identity="a")
     assert lease.acquire()
@@ -260,6 +276,7 @@ class OneLease:
         self.stored: dict[str, Any] | None = None
         self.loses_answers = False
         self.is_down = False
+        self.changes_after_reading = 0
 
     def __call__(self, peer: Peer) -> None:
         while True:
@@ -272,6 +289,9 @@ class OneLease:
                     peer.send(http_answer(b'{"kind":"Status","reason":"NotFound"}', status="404 Not Found"))
                 else:
                     peer.send(http_answer(json.dumps(self.stored).encode()))
+                if self.changes_after_reading and self.stored is not None:
+                    self.changes_after_reading -= 1
+                    self.stored["metadata"]["resourceVersion"] += "0"
                 continue
             body = json.loads(request.body)
             there = None if self.stored is None else self.stored["metadata"]["resourceVersion"]
@@ -321,8 +341,25 @@ def test_a_write_whose_answer_was_lost_is_found_to_be_ones_own(tmp_path: Path) -
         client.close()
 
 
-def test_no_request_outlasts_a_third_of_the_lease(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("changes", "is_held"), [(1, True), (2, True), (3, False)])
+def test_a_change_of_something_else_between_reading_and_writing_is_looked_at_again(
+    tmp_path: Path, changes: int, is_held: bool
+) -> None:
+    store = OneLease()
+    store.stored = {"metadata": {"name": "l", "resourceVersion": "1"}}
+    store.changes_after_reading = changes
+    with HostileServer(store) as server:
+        client = of_hostile(server, tmp_path)
+        assert Lease(client, "a", "l").acquire() is is_held
+        client.close()
+
+
+@pytest.mark.parametrize("answered", [0, 1])
+def test_no_request_outlasts_a_third_of_the_lease(tmp_path: Path, answered: int) -> None:
     def never(peer: Peer) -> None:
+        for _ in range(answered):
+            peer.read_request()
+            peer.send(http_answer(b'{"kind":"Status","reason":"NotFound"}', status="404 Not Found"))
         peer.read_request()
         peer.wait(30)
 
