@@ -83,13 +83,23 @@ def running(
         assert not thread.is_alive()
 
 
-class ServeProcess:
-    """``wif issuer serve`` in a process of its own."""
+class NotStarted(Exception):
+    """The command ended before it was ready: its exit status, the code of its error, what it said on stderr."""
 
-    def __init__(self, *arguments: str, environment: dict[str, str] | None = None, folder: Path | None = None) -> None:
-        command = [sys.executable, "-m", "wif", "issuer", "serve", "--json", "--log-format", "json", *arguments]
+
+class ServeProcess:
+    """``wif issuer serve`` (or ``watch``) in a process of its own."""
+
+    def __init__(
+        self,
+        *arguments: str,
+        command: str = "serve",
+        environment: dict[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        program = [sys.executable, "-m", "wif", "issuer", command, "--json", "--log-format", "json", *arguments]
         self.child = subprocess.Popen(
-            command,
+            program,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -106,8 +116,10 @@ class ServeProcess:
             lines.append(line)
             if line.startswith("}"):
                 break
-        assert lines, f"it did not start: {self.end()}, {self.log}"
-        self.place: dict[str, Any] = json.loads("".join(lines))
+        self.place: dict[str, Any] = json.loads("".join(lines) or "{}")
+        if "issuers" not in self.place:
+            status = self.end(0)
+            raise NotStarted(status, str(self.place.get("error", {}).get("code")), self.messages())
         if "url" in self.place:
             self.port = int(self.place["url"].rpartition(":")[2])
 
@@ -165,9 +177,13 @@ class Wire:
     def __init__(self, port: int, authority: Authority | None = None, *, host: str = "127.0.0.1") -> None:
         plain = socket.create_connection((host, port), timeout=WAIT_SECONDS)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket: socket.socket = (
-            plain if authority is None else authority.client_context().wrap_socket(plain, server_hostname="localhost")
-        )
+        self.socket: socket.socket = plain
+        if authority is not None:
+            try:
+                self.socket = authority.client_context().wrap_socket(plain, server_hostname="localhost")
+            except OSError:
+                plain.close()
+                raise
         self._rest = b""
 
     def send(self, *lines: str, body: bytes = b"") -> None:
@@ -223,7 +239,10 @@ def write_documents(folder: Path, issuer: str, keys: Sequence[dict[str, Any]], *
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
     }
-    documents = {"openid/v1/jwks": {"keys": list(keys)}, ".well-known/openid-configuration": discovery}
+    documents: dict[str, dict[str, Any]] = {
+        "openid/v1/jwks": {"keys": list(keys)},
+        ".well-known/openid-configuration": discovery,
+    }
     for path, document in documents.items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -282,7 +282,7 @@ def test_a_large_body_behind_others_is_refused_in_its_turn(wire: Wire) -> None:
 
 def test_a_row_without_end_is_cut_off(wire: Wire) -> None:
     wire.socket.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" * 30)
-    statuses = []
+    statuses: list[int] = []
     while not statuses or statuses[-1] == 200:
         statuses.append(wire.reply().status)
     assert statuses[-1] == 429

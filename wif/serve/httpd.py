@@ -30,6 +30,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 from wif.errors import ConfigurationError
+from wif.serve.draining import SETTLE_SECONDS, ignore_new_connections
 
 if TYPE_CHECKING:
     from wif.serve.certificates import Certificate
@@ -255,7 +256,8 @@ class HttpServer:
             each.shutdown()
         if self._accept_seconds:
             await asyncio.sleep(min(self._accept_seconds, grace_seconds))
-        await asyncio.sleep(0)  # what the kernel has already accepted for us is taken before the listener goes
+        if ignore_new_connections(self._listener):
+            await asyncio.sleep(min(SETTLE_SECONDS, grace_seconds / 2))
         if self._server is not None:
             self._server.close()
         reserve = min(_RESERVE_SECONDS, grace_seconds / 2)
