@@ -88,7 +88,7 @@ class Internet:
         self._publication.stop()
 
 
-def by_http(base: str, send: Callable[[str, bytes], object]) -> tuple[Any, Any]:
+def by_http(base: str) -> Callable[[str], tuple[bytes, Mapping[str, str]] | None]:
     """Read as anybody on the Internet does."""
 
     def read(path: str) -> tuple[bytes, Mapping[str, str]] | None:
@@ -99,7 +99,7 @@ def by_http(base: str, send: Callable[[str, bytes], object]) -> tuple[Any, Any]:
             error.close()
             return None
 
-    return read, send
+    return read
 
 
 def directory_place(folder: Path) -> Place:
@@ -124,7 +124,7 @@ def s3_place(server: MotoServer, endpoint: str | None = None) -> Place:
     )
     statement = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bucket}/*"}
     client.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
-    read, _ = by_http(f"{server.endpoint}/{bucket}/clusters/a", lambda path, body: None)
+    read = by_http(f"{server.endpoint}/{bucket}/clusters/a")
     target = TargetSettings(
         url=f"s3://{bucket}/clusters/a", endpoint=endpoint or server.endpoint, region="us-east-1", allow_http=True
     )
@@ -133,7 +133,7 @@ def s3_place(server: MotoServer, endpoint: str | None = None) -> Place:
 
 def azure_place(server: Azurite) -> Place:
     container = server.container()
-    read, _ = by_http(f"{server.endpoint}/{container}/clusters/a", lambda path, body: None)
+    read = by_http(f"{server.endpoint}/{container}/clusters/a")
     target = TargetSettings(url=f"az://{ACCOUNT}/{container}/clusters/a", endpoint=server.endpoint, allow_http=True)
     return Place(target, read, lambda path, body: None)
 
