@@ -14,6 +14,7 @@ import pytest
 
 from tests.integration.shell import AWS, AZURE, GCP, SCOPE, Shell, leaves
 from tests.pod import ACCOUNT, CLIENT, PROVIDER, ROLE, TENANT, Pod, running_pod
+from tests.publishing import key_files
 from wif.cli.root import cli
 from wif.emulator.apiserver import ApiServer
 
@@ -48,8 +49,12 @@ RUNS: dict[str, list[list[str]]] = {
 }
 """Every command that ends by itself and needs no API server, with the options that change what it prints."""
 
-SPECIAL = {"emulator", "token request"}
-"""Commands with a test of their own below."""
+_STEPS = ("abort", "adopt", "advance", "forget", "plan", "remove", "retire", "stage", "status")
+KEYS = {f"keys {name}" for name in _STEPS}
+"""Run in test_keys_command.py, against an API server."""
+
+SPECIAL = {"emulator", "issuer publish", "issuer unpublish", "issuer verify", "token request", *KEYS}
+"""Commands with a test of their own, below or elsewhere."""
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +69,9 @@ def shell(pod: Pod, tmp_path: Path) -> Shell:
 
 
 def schema_of(command: str) -> str:
-    """The four config commands share one schema; every other command has its own."""
+    """The four config commands share one schema, and so do those of keys but one; every other command has its own."""
+    if command in KEYS - {"keys plan"}:
+        return "keys"
     return "config" if command.startswith("config ") else command.replace(" ", "-")
 
 
@@ -88,6 +95,49 @@ def test_a_requested_token_fits(shell: Shell, api_server: ApiServer) -> None:
     api_server.create_service_account("default", "json-output")
     words = ["--namespace", "default", "--service-account", "json-output", "--kubeconfig", str(api_server.kubeconfig)]
     check("token-request", shell.json("token", "request", *words, "--json"))
+
+
+def test_what_the_publisher_prints_fits(shell: Shell) -> None:
+    [key] = key_files(shell.folder, 1)
+    given = ["--issuer", "https://issuer.wif.invalid", "--public-key", key.path, "--state", "state.json"]
+    given += ["--to", f"file://{shell.folder}/out"]
+    for words, status in (["--dry-run"], 3), ([], 0), (["--no-verify"], 0):
+        found = json.loads(shell.run("issuer", "publish", *given, *words, "--json", status=status)[0])
+        check("issuer-publish", found)
+        assert found["exit_status"] == status
+    file = shell.folder / "out/openid/v1/jwks"
+    file.write_text(json.dumps({"keys": [dict(key.key.jwk), dict(key.key.jwk, kid="unknown")]}))
+    found = json.loads(shell.run("issuer", "publish", *given, "--no-verify", "--json", status=3)[0])
+    check("issuer-publish", found)
+    assert found["targets"][0]["foreign"] == ["unknown"]
+    managed = "https://oidc.eks.eu-central-1.amazonaws.com/id/0123456789ABCDEF0123456789ABCDEF"
+    words = ["--issuer", managed, "--public-key", key.path]
+    check("issuer-publish", shell.json("issuer", "publish", *words, "--json"))
+    check("issuer-verify", json.loads(shell.run("issuer", "verify", *given, "--json", status=1)[0]))
+    for words, done in ([], False), (["--yes"], True):
+        found = shell.json("issuer", "unpublish", *given, *words, "--json")
+        check("issuer-unpublish", found)
+        assert found["done"] == done
+    assert not file.exists()
+
+
+def test_many_issuers_are_an_object_a_line(shell: Shell) -> None:
+    issuers = {}
+    for position, key in enumerate(key_files(shell.folder, 3)):
+        target = {"url": f"file://{shell.folder}/out-{position}"}
+        issuers[f"cluster-{position}"] = {
+            "issuer": f"https://issuer.wif.invalid/{position}",
+            "public_keys": [key.path if position else "missing.pub"],
+            "state": f"state-{position}.json",
+            "to": [target],
+            "verify": False,
+        }
+    (shell.folder / "issuers.yaml").write_text(json.dumps({"issuers": issuers}))
+    words = ["issuer", "publish", "--all", "--config-file", "issuers.yaml", "--json"]
+    lines = shell.run(*words, status=2)[0].splitlines()
+    assert [json.loads(line).get("name", "failed") for line in lines] == ["failed", "cluster-1", "cluster-2"]
+    for line, schema in zip(lines, ("error", "issuer-publish", "issuer-publish"), strict=True):
+        check(schema, json.loads(line))
 
 
 @pytest.mark.parametrize("words", [[], ["--proxy"]])
