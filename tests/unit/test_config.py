@@ -30,6 +30,15 @@ def test_flags_win_over_variables_and_these_over_the_file() -> None:
     assert settings.gcp.provider is None
 
 
+def test_a_value_that_is_endless_when_written_out_is_refused_at_once() -> None:
+    endless: list[object] = []
+    for _ in range(60):
+        endless = [endless, endless]
+    for document in ({"token_file": endless}, {"gcp": {"scopes": endless}}):
+        with pytest.raises(ConfigurationError, match=" a list, expected "):
+            from_document(document, origin="wif.yaml", is_named=True)
+
+
 def test_lists_and_numbers_are_read_from_words() -> None:
     layer = from_variables({"WIF_GCP_SCOPES": " a  b ", "WIF_AWS_DURATION_SECONDS": "900", "WIF_ALLOW_HOSTS": "h:1"})
     assert layer == {"gcp.scopes": ("a", "b"), "aws.duration_seconds": 900, "allow_hosts": ("h:1",)}

@@ -244,7 +244,9 @@ def _value(name: str, value: object, what: str) -> Any:
     read, kind = _KINDS[name]
     checked = read(value)
     if checked is None:
-        shown = repr(value) if len(repr(value)) < 100 else f"a {type(value).__name__}"
+        # a collection is not written out: a few lines of YAML with aliases make one without end
+        is_short = isinstance(value, str | int | float | None) and len(repr(value)) < 100
+        shown = repr(value) if is_short else f"a {type(value).__name__}"
         _invalid(f"{what} {shown}, expected {kind}")
     return checked
 

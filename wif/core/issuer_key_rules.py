@@ -146,9 +146,9 @@ def _refusing(entry: ObservedEntry, keys: Keys) -> tuple[str, ...]:
 
 
 def _algorithm(keys: Keys) -> _Founds:
-    for entry in keys.entries:
+    for entry in keys.entries if _is_usable(keys) else ():
         clouds = _refusing(entry, keys)
-        if entry.key is not None and clouds and _is_usable(keys):
+        if entry.key is not None and clouds:
             names = " and ".join(_CLOUD_NAMES[cloud] for cloud in clouds)
             left_out = "; it is left out of the targets" if len(clouds) == len(keys.clouds) else ""
             yield Found(

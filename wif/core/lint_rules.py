@@ -6,6 +6,7 @@ __all__ = ["ALL_CLOUDS", "Finding", "Found", "Level", "Rule", "apply_rules", "sh
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Generic, Literal, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -14,6 +15,9 @@ Level = Literal["error", "warning"]
 """An error is never written; a warning is written and told."""
 
 ALL_CLOUDS = ("aws", "gcp", "azure")
+
+_MAX_FINDINGS = 20
+"""Of one rule; what somebody else has written can break it without end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +80,7 @@ def apply_rules(
         if rule.when == ("uploaded" if fetched else "read-by-url"):
             continue
         level: Level = "warning" if rule.is_reach and allow_private else rule.level
-        for found in rule.check(subject):
+        for found in islice(rule.check(subject), _MAX_FINDINGS):
             named = rule.clouds if found.clouds is None else found.clouds
             broken = tuple(cloud for cloud in ALL_CLOUDS if cloud in named and cloud in clouds)
             if broken or not named:

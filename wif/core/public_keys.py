@@ -227,7 +227,8 @@ def key_set_bytes(keys: Iterable[IssuerKey], kept: Iterable[Mapping[str, Any]] =
 
 # -- PEM -------------------------------------------------------------------------------------------------------
 
-_PRIVATE = re.compile(rb"-+\s*BEGIN[^\r\n]*PRIVATE KEY", re.IGNORECASE)
+_PRIVATE = re.compile(rb"-[ \t]{0,8}BEGIN[^\r\n]{0,64}PRIVATE KEY", re.IGNORECASE)
+"""Bounded, so that no file takes long; a label beyond the bounds is an unknown one and is not parsed either."""
 _BEGIN = re.compile(rb"-----BEGIN ([^\r\n]*?)-----")
 
 

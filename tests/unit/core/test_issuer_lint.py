@@ -276,6 +276,11 @@ def test_one_slip_of_a_key_is_one_finding() -> None:
     assert [each.rule for each in found] == ["key-private"]
 
 
+def test_what_breaks_a_rule_without_end_is_told_some_times() -> None:
+    found = lint_key_set(json.dumps({"keys": [{} for _ in range(1000)]}).encode())
+    assert 1 < sum(each.rule == "key-without-kid" for each in found) <= 20
+
+
 def test_a_long_text_is_cut_and_escaped() -> None:
     found = lint_issuer("http://\x1b[2J" + "a" * 5000)
     assert all("\x1b" not in each.message and len(each.message) < 1000 for each in found)
