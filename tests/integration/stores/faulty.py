@@ -7,7 +7,7 @@ __all__ = ["Fault", "FaultyProxy", "Hook"]
 import http.client
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -45,6 +45,8 @@ class FaultyProxy:
         self.upstream = (parts.hostname or "", parts.port or 80)
         self.hook: Hook = lambda _method, _path, _number: None
         self.requests: list[tuple[str, str]] = []
+        self.headers: Mapping[str, str] = {}
+        """Of the request that the hook is asked about; names in lower case."""
         self.lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self}))
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}{parts.path}"
@@ -95,6 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
         with self.proxy.lock:
             number = len(self.proxy.requests)
             self.proxy.requests.append((self.command, self.path))
+            self.proxy.headers = {name.lower(): value for name, value in self.headers.items()}
             fault = self.proxy.hook(self.command, self.path, number)
         if fault is not None and fault.kind == "cut-request":
             self._send_half()

@@ -329,9 +329,10 @@ def test_a_write_refused_though_nothing_changed_is_told(faulty: Faulty) -> None:
     assert faulty.proxy.count("PUT") == QUICK.writes
 
 
-def test_a_delete_whose_answer_is_lost_is_done(faulty: Faulty) -> None:
+@pytest.mark.parametrize("seconds", [0.0, 1.5], ids=["cut", "time-out"])
+def test_a_delete_whose_answer_is_lost_is_done(faulty: Faulty, seconds: float) -> None:
     tag = put(faulty.direct, "a")
-    left = [Fault("lose-answer")]
+    left = [Fault("lose-answer", seconds=seconds)]
     faulty.proxy.hook = lambda seen, _path, _number: left.pop() if seen in ("DELETE", "POST") and left else None
     faulty.store.delete(JWKS, tag=tag)
     assert faulty.direct.read(JWKS) is None
@@ -415,31 +416,47 @@ class TestStoresThatIgnoreConditions:
             put(store, "c", tag=tag)
         assert key_ids(store.read(JWKS)) == ["b"]
 
-    def test_only_creations_ignored(self, gcs: GcsServer) -> None:
+    def test_creations_alone_ignored(self) -> None:
         """As stores do it that know If-Match and not If-None-Match."""
-        with FaultyProxy(gcs.endpoint) as proxy:
-            bucket = gcs.bucket()
-            left = [Fault("answer", 412, "PreconditionFailed")]  # the attempt on a tag that nothing has
-            proxy.hook = lambda seen, _path, _number: left.pop() if seen == "PUT" and left else None
-            gcs_enforcing, gcs._enforces = gcs._enforces, False
-            try:
-                failed(lambda: put(_gs(proxy.endpoint, bucket), "a"), "precondition-missing")
-            finally:
-                gcs._enforces = gcs_enforcing
+        with GcsServer(enforces=False) as ignoring, FaultyProxy(ignoring.endpoint) as proxy:
+
+            def hook(method: str, _path: str, _number: int) -> Fault | None:
+                wanted = proxy.headers.get("x-goog-if-generation-match", "0")
+                standing = [stored.generation for stored in ignoring.buckets[bucket].values()]
+                is_stale = method == "PUT" and wanted != "0" and int(wanted) not in standing
+                return Fault("answer", 412, "PreconditionFailed") if is_stale else None
+
+            proxy.hook = hook
+            bucket = ignoring.bucket()
+            failed(lambda: put(_gs(proxy.endpoint, bucket), "a"), "precondition-missing")
+            ignoring.buckets[bucket].clear()
+            target = Target(f"gs://{bucket}/p", proxy.endpoint, single_writer=True)
+            store = open_at(target, federated=google_token, limits=QUICK)
+            tag = put(store, "a")
+            found = store.read(JWKS)
+            assert found is not None
+            assert found.tag == tag
+            assert not store.is_conditional
+            with pytest.raises(WriteConflict):
+                put(store, "b")
+            assert key_ids(store.read(JWKS)) == ["a"]
 
     def test_a_store_that_says_so(self, moto_server: MotoServer) -> None:
         bucket = moto_server.bucket()
         direct = _s3(moto_server, moto_server.endpoint, bucket)
         tag = put(direct, "a")
         with FaultyProxy(moto_server.endpoint) as proxy:
-            proxy.hook = lambda seen, _path, number: (
-                Fault("answer", 501, "NotImplemented") if seen == "PUT" and number < 4 else None
+            proxy.hook = lambda _method, _path, _number: (
+                Fault("answer", 501, "NotImplemented") if {"if-match", "if-none-match"} & set(proxy.headers) else None
             )
             failed(lambda: put(_s3(moto_server, proxy.endpoint, bucket), "b", tag=tag), "precondition-missing")
-            proxy.requests.clear()
             target = Target(f"s3://{bucket}/p", proxy.endpoint, single_writer=True)
-            put(open_at(target, environ=moto_server.environ, limits=QUICK), "b", tag=tag)
-        assert key_ids(direct.read(JWKS)) == ["b"]
+            store = open_at(target, environ=moto_server.environ, limits=QUICK)
+            new = put(store, "b", tag=tag)
+            with pytest.raises(WriteConflict):
+                put(store, "c", tag=tag)
+            put(store, "d", tag=new)
+        assert key_ids(direct.read(JWKS)) == ["d"]
 
 
 def _single(server: GcsServer, bucket: str) -> ObjectStore:
