@@ -1,3 +1,4 @@
+# ruff: noqa: F811  # fixtures of another folder are arguments here
 """Many publishers at once lose nothing and bring nothing back; one that is killed leaves old or new, never half."""
 
 from __future__ import annotations
@@ -8,18 +9,29 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
+from tests.integration.stores.azurite import ACCOUNT, Azurite
+from tests.integration.stores.conftest import azurite, gcs, moto_server  # noqa: F401
+from tests.integration.stores.gcs import GcsServer
+from tests.integration.stores.moto_server import MotoServer
+from tests.integration.test_publish import Google
 from tests.publishing import DISCOVERY, ISSUER, JWKS, KeyFile, MemoryPlace, key_files, kids_at, publisher, settings
+from wif.config.issuers import TargetSettings
 from wif.core.issuer_state import State, Tombstone
+from wif.edges.kube import KubeClient
+from wif.edges.stores import Store
 from wif.edges.stores.directory import DirectoryStore
+from wif.edges.stores.opening import open_store
+from wif.emulator.apiserver import ApiServer
+from wif.issuer.publish import Publisher
 from wif.issuer.report import PublishReport
 from wif.issuer.state_store import StateStore
 
@@ -33,26 +45,34 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> list[KeyFile]:
     return key_files(tmp_path_factory.mktemp("keys"), KEYS + 1)
 
 
-def all_at_once(
-    keys: Sequence[KeyFile], state: Path, target: str, open_place: Callable[[], Any] | None
-) -> list[PublishReport]:
+class Shared(NamedTuple):
+    """One place that all publishers write, and how it is looked at past them."""
+
+    target: str | TargetSettings
+    more: Mapping[str, Any]
+    """Arguments of every publisher."""
+    read: Callable[[], bytes]
+    overwrite: Callable[[bytes], object]
+
+
+def all_at_once(keys: Sequence[KeyFile], state: Path, shared: Shared) -> list[PublishReport]:
     """Each vouches for a few keys that overlap with its neighbours'; all begin together."""
     gate = threading.Barrier(PUBLISHERS, timeout=120)
 
     def one(number: int) -> PublishReport:
         mine = [keys[(number + step * 7) % KEYS] for step in range(SUBSET)]
-        run = publisher(settings(mine, target, state=state), [open_place()] if open_place is not None else [])
+        run = Publisher(settings(mine, shared.target, state=state), **shared.more)
         gate.wait()
         return run.run()
 
     with ThreadPoolExecutor(PUBLISHERS) as pool:
-        return [done.result(timeout=300) for done in [pool.submit(one, number) for number in range(PUBLISHERS)]]
+        return [done.result(timeout=500) for done in [pool.submit(one, number) for number in range(PUBLISHERS)]]
 
 
-def seed(keys: Sequence[KeyFile], state: Path, target: str, place: Any) -> KeyFile:
+def seed(keys: Sequence[KeyFile], state: Path, shared: Shared) -> KeyFile:
     """Publish one key, remove it again (it stays vouched for by some), and put an attacker's key there by hand."""
     removed = keys[0]
-    publisher(settings([removed], target, state=state), [place] if place is not None else []).run()
+    Publisher(settings([removed], shared.target, state=state), **shared.more).run()
     states = StateStore(DirectoryStore(state.parent, public=False), path=state.name, issuer=ISSUER)
 
     def remove(known: State) -> State:
@@ -61,6 +81,9 @@ def seed(keys: Sequence[KeyFile], state: Path, target: str, place: Any) -> KeyFi
         return replace(known, keys={}, removed={removed.kid: stone})
 
     states.update(remove)
+    document = json.loads(shared.read())
+    document["keys"].append(dict(keys[KEYS].key.jwk, kid="attacker"))
+    shared.overwrite(json.dumps(document).encode())
     return removed
 
 
@@ -73,26 +96,88 @@ def check(reports: Sequence[PublishReport], body: bytes, keys: Sequence[KeyFile]
     assert len(found) == len(expected)
 
 
-def with_attacker(body: bytes, keys: Sequence[KeyFile]) -> bytes:
-    document = json.loads(body)
-    document["keys"].append(dict(keys[KEYS].key.jwk, kid="attacker"))
-    return json.dumps(document).encode()
+def lose_nothing(keys: Sequence[KeyFile], folder: Path, shared: Shared) -> None:
+    """The whole story at one place."""
+    state = folder / "state" / "issuer.json"
+    removed = seed(keys, state, shared)
+    check(all_at_once(keys, state, shared), shared.read(), keys, removed)
 
 
 def test_200_publishers_of_one_place_in_memory(keys: list[KeyFile], tmp_path: Path) -> None:
-    place, state = MemoryPlace(), tmp_path / "state" / "issuer.json"
-    removed = seed(keys, state, "file:///shared", place)
-    place.put(JWKS, with_attacker(place.documents[JWKS].body, keys))
-    reports = all_at_once(keys, state, "file:///shared", lambda: place)
-    check(reports, place.documents[JWKS].body, keys, removed)
+    place = MemoryPlace()
+    more = {"environ": {}, "open_target": lambda target, **_: place}
+    lose_nothing(
+        keys,
+        tmp_path,
+        Shared("file:///memory", more, lambda: place.documents[JWKS].body, lambda body: place.put(JWKS, body)),
+    )
 
 
 def test_200_publishers_of_one_directory(keys: list[KeyFile], tmp_path: Path) -> None:
-    target, state = tmp_path / "out", tmp_path / "state" / "issuer.json"
-    removed = seed(keys, state, f"file://{target}", None)
-    (target / JWKS).write_bytes(with_attacker((target / JWKS).read_bytes(), keys))
-    reports = all_at_once(keys, state, f"file://{target}", None)
-    check(reports, (target / JWKS).read_bytes(), keys, removed)
+    file = tmp_path / "out" / JWKS
+    lose_nothing(keys, tmp_path, Shared(f"file://{tmp_path}/out", {"environ": {}}, file.read_bytes, file.write_bytes))
+
+
+def over_store(target: TargetSettings, more: Mapping[str, Any]) -> Shared:
+    """A place that is read and overwritten as somebody with the right credentials would."""
+
+    def store() -> Store:
+        return open_store(target, environ=more["environ"], federated=more.get("identity"))
+
+    def read() -> bytes:
+        found = store().read(JWKS)
+        assert found is not None
+        return found.body
+
+    def overwrite(body: bytes) -> None:
+        found = store().read(JWKS)
+        assert found is not None
+        store().write(JWKS, body, tag=found.tag, content_type="application/json", cache_control="no-cache")
+
+    return Shared(target, more, read, overwrite)
+
+
+def test_200_publishers_of_one_object_of_s3(keys: list[KeyFile], tmp_path: Path, moto_server: MotoServer) -> None:
+    url = f"s3://{moto_server.bucket()}/a"
+    target = TargetSettings(url=url, endpoint=moto_server.endpoint, region="us-east-1", allow_http=True)
+    lose_nothing(keys, tmp_path, over_store(target, {"environ": moto_server.environ}))
+
+
+def test_200_publishers_of_one_object_of_gcs(keys: list[KeyFile], tmp_path: Path, gcs: GcsServer) -> None:
+    target = TargetSettings(url=f"gs://{gcs.bucket()}/a", endpoint=gcs.endpoint, allow_http=True)
+    lose_nothing(keys, tmp_path, over_store(target, {"environ": {}, "identity": Google()}))
+
+
+def test_200_publishers_of_one_blob_of_azure(keys: list[KeyFile], tmp_path: Path, azurite: Azurite) -> None:
+    url = f"az://{ACCOUNT}/{azurite.container()}/a"
+    target = TargetSettings(url=url, endpoint=azurite.endpoint, allow_http=True)
+    lose_nothing(keys, tmp_path, over_store(target, {"environ": azurite.environ}))
+
+
+def test_200_publishers_of_one_config_map(keys: list[KeyFile], tmp_path: Path, api_server: ApiServer) -> None:
+    path = "/api/v1/namespaces/default/configmaps"
+    api_server.create(path, {"metadata": {"name": "shared-documents"}})
+    client = KubeClient.from_kubeconfig(api_server.kubeconfig)
+    target = TargetSettings(url="configmap:default/shared-documents")
+
+    def store() -> Store:
+        return open_store(target, kube=client)
+
+    def read() -> bytes:
+        found = store().read(JWKS)
+        assert found is not None
+        return found.body
+
+    def overwrite(body: bytes) -> None:
+        found = store().read(JWKS)
+        assert found is not None
+        store().write(JWKS, body, tag=found.tag, content_type="", cache_control="")
+
+    try:
+        lose_nothing(keys, tmp_path, Shared(target, {"environ": {}, "kube": client}, read, overwrite))
+    finally:
+        client.close()
+        api_server.request("DELETE", f"{path}/shared-documents")
 
 
 VICTIM = """
