@@ -10,12 +10,14 @@ __all__ = ["DEFAULT_CONFIG_MAP", "StateStore", "default_state_file", "state_entr
 import hashlib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from wif.core.issuer_state import State, decode_state, encode_state
 from wif.edges.stores import ABSENT, Store, WriteConflict
+from wif.edges.stores.opening import parse_target
 from wif.errors import ConfigurationError, DriftError
 from wif.issuer.pauses import MAX_TRIES, pause
 
@@ -64,14 +66,14 @@ class StateStore:
             place = f"{_CONFIG_MAP}{namespace}/{DEFAULT_CONFIG_MAP}"
         _refuse_public(place, settings)
         if place is not None and place.startswith(_CONFIG_MAP):
-            from wif.edges.stores.configmap import ConfigMapStore  # noqa: PLC0415  # only with a cluster
-
             if kube is None:
                 raise ConfigurationError(
                     f"the state {place} is in a cluster, but no cluster is named",
                     code="config-missing",
                     hint="pass --kubeconfig, or --state FILE",
                 )
+            from wif.edges.stores.configmap import ConfigMapStore  # noqa: PLC0415  # only with a cluster
+
             return cls(ConfigMapStore.from_url(place, client=kube), path=state_entry(issuer), issuer=issuer)
         from wif.edges.stores.directory import DirectoryStore  # noqa: PLC0415  # only without a cluster
 
@@ -155,15 +157,18 @@ def default_state_file(issuer: str, environ: Mapping[str, str]) -> str:
 
 
 def _refuse_public(place: str | None, settings: IssuerSettings) -> None:
-    targets: Sequence[str] = [target.url for target in settings.to]
     if place is None:
         return
+    targets = [parse_target(target.url) for target in settings.to]
     if place.startswith(_CONFIG_MAP):
-        public = [url for url in targets if url.rstrip("/") == place.rstrip("/")]
+        public = [target.name for target in targets if target == parse_target(place)]
     else:
-        real = os.path.realpath(place)
-        folders = {url: os.path.realpath(unquote(urlsplit(url).path)) for url in targets if url.startswith("file:")}
-        public = [url for url, folder in folders.items() if os.path.commonpath([real, folder]) == folder]
+        real = PurePath(os.path.realpath(place))
+        public = [
+            target.name
+            for target in targets
+            if target.scheme == "file" and real.is_relative_to(os.path.realpath(target.parts[0]))
+        ]
     if public:
         raise ConfigurationError(
             f"the state {place} would stand in the target {public[0]}, which is public",
