@@ -116,6 +116,8 @@ class GoogleApis:
         """A google.rpc.Status with which the next operations end."""
         self.lost_updates = 0
         """Operations that end well and change nothing."""
+        self.tells_late = False
+        """Whether an update that is done at once is told as one under way."""
         self.before_patch: Callable[[], None] | None = None
         self.after_done: Callable[[], None] | None = None
         """Called once an operation is done, before it is told: another writer."""
@@ -215,9 +217,10 @@ class GoogleApis:
             self._operations[operation.name] = operation
             if request_id:
                 self._request_ids[request_id] = operation.name
+            begun = self._answer(operation)
             if not self.polls:
                 self._finish(operation)
-            return self._answer(operation)
+            return begun if self.tells_late else self._answer(operation)
 
     def _updated(self, name: str, query: Mapping[str, str], body: Any) -> str:
         is_provider = _PROVIDER_PATH.fullmatch(name) is not None

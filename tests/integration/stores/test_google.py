@@ -347,6 +347,7 @@ def test_what_another_writer_puts_meanwhile_is_not_written_over(
         write(open_store(), key_set("ours"), ABSENT)
     assert apis.key_set(resource_of(kind)) == key_set("theirs")
     assert len(apis.patches()) == 1
+    assert [seen.method for seen in apis.seen if "/operations/" not in seen.path] == ["GET", "PATCH", "GET"]
 
 
 def test_an_answer_that_is_still_the_old_one_is_waited_for(
@@ -493,10 +494,11 @@ def test_the_lease_of_a_leader_that_has_just_renewed_suffices() -> None:
 def test_an_operation_that_may_not_be_read_is_judged_by_the_resource(
     open_store: Callable[..., Store], apis: GoogleApis, kind: type[Store]
 ) -> None:
-    apis.polls = 0
+    apis.polls, apis.tells_late = 0, True
     apis.fail("GET", times=100, status=403, on="/operations/")
     write(open_store(), key_set("a"), ABSENT)
     assert apis.key_set(resource_of(kind)) == key_set("a")
+    assert [seen.method for seen in apis.seen if "/operations/" in seen.path] == ["GET"]
 
 
 def test_what_answers_in_the_place_of_the_api_is_not_believed(
