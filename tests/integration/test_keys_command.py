@@ -147,7 +147,10 @@ def test_a_foreign_key_is_exit_3_until_it_is_adopted(keys: Keys, folder: Path) -
     file = folder / "site/openid/v1/jwks"
     ours = [entry.key for entry in observe_key_set(file.read_bytes()).entries if entry.key is not None]
     file.write_bytes(key_set_bytes([*ours, foreign]))
-    assert keys("advance", "--json").status == 3
+    found = keys("advance", "--json")
+    assert found.status == 3
+    assert foreign.key_id in found.document["tampering"][0]
+    assert f"TAMPERING: file://{folder}/site shows the key {foreign.key_id}" in keys("status").out
     assert keys("adopt", foreign.key_id).status == 2
     adopted = keys("adopt", foreign.key_id, "--yes", "--json")
     assert adopted.status == 0
@@ -161,6 +164,7 @@ def test_a_lost_state(keys: Keys, folder: Path) -> None:
     lost = keys("status")
     assert lost.status == 3
     assert "STATE MISSING" in lost.out
+    assert f"  file://{folder}/site: {published(folder)[0]}" in lost.out
     assert keys("status", "--json").document["state_missing"] is True
     assert not (folder / "state.json").exists(), "a look makes no state"
     refused = keys("advance", "--json")

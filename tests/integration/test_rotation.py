@@ -14,6 +14,7 @@ import pytest
 
 from tests.integration.rotating import CACHE_SECONDS, CLOUDS, Clock, Exchanging, Site, exchange, key_id_of
 from tests.integration.slices import ServerCluster, api_servers
+from tests.integration.stores.faulty import FaultyProxy
 from tests.integration.stores.moto_server import MotoServer
 from wif.config.issuers import IssuerSettings, TargetSettings
 from wif.core.public_keys import IssuerKey, key_set_bytes, observe_key_set
@@ -359,6 +360,37 @@ def test_a_removed_key_never_comes_back_from_a_slower_publisher(world: World) ->
     assert kid not in world.published()["file"] + world.published()["s3"]
 
 
+def test_a_publisher_that_writes_after_the_removal_undoes_its_own_write(world: World) -> None:
+    """The tag that it read still fits: nothing at the target has changed, only the state."""
+    assert world.publisher().run().exit_status == 0
+    leaked = world.make_key()
+    kid = key_id_of(leaked)
+    is_held, released = threading.Event(), threading.Event()
+
+    def hold(method: str, _path: str, _number: int) -> None:
+        if method == "PUT" and not is_held.is_set():
+            is_held.set()
+            released.wait(30)
+
+    with FaultyProxy(world.moto.endpoint) as proxy:
+        proxy.hook = hold
+        slow = world.publisher(
+            public_keys=(str(leaked.with_suffix(".pub")),),
+            use_kubernetes=True,
+            to=(TargetSettings(url=f"s3://{world.bucket}/a", endpoint=proxy.endpoint, allow_http=True),),
+        )
+        thread = threading.Thread(target=slow.run)
+        thread.start()
+        assert is_held.wait(30)
+        assert phases(world.rotation().remove(kid, reason="leaked", confirmed=True))[kid] == "removed"
+        assert kid not in world.published()["s3"]
+        released.set()
+        thread.join(30)
+        assert proxy.count("PUT") >= 2, "what put it there, and what took it out again"
+    assert kid not in world.published()["s3"]
+    assert kid not in world.published()["file"]
+
+
 def test_an_emergency_removal_says_what_stays_exposed(world: World, emulator: Emulator) -> None:
     rotation = world.rotation()
     assert rotation.advance().exit_status == 0
@@ -406,7 +438,10 @@ def test_a_foreign_key_is_told_and_adopted_only_by_hand(world: World) -> None:
     foreign = IssuerKey.from_public_key(rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key())
     listed = observe_key_set(world.put(b"{}"))
     world.put(key_set_bytes([foreign, *(entry.key for entry in listed.entries if entry.key is not None)]))
-    assert rotation.advance().exit_status == 3
+    told = rotation.advance()
+    assert told.exit_status == 3
+    assert any(foreign.key_id in sentence for sentence in told.tampering)
+    assert rotation.status().exit_status == 3, "a look alone finds it as well"
     assert foreign.key_id in world.published()["s3"]
     assert foreign.key_id not in world.published()["file"]
 

@@ -41,8 +41,10 @@ def print_report(report: RotationReport, *, as_json: bool) -> None:
     if report.state_missing:
         click.echo(
             "STATE MISSING: a target holds documents, but there is no state; nothing was recorded\n"
-            "  look at the keys below, then make it anew: wif keys status --rebuild"
+            "  look at what is there, then make it anew: wif keys status --rebuild"
         )
+        for place, keys in report.looked.found.items():
+            click.echo(f"  {place}: {', '.join(key.key_id for key in keys) or 'no key'}")
     rows = [_row(key) for key in report.status.keys]
     if sys.stdout.isatty():
         _draw(report, rows)
@@ -52,6 +54,8 @@ def print_report(report: RotationReport, *, as_json: bool) -> None:
         click.echo(f"EXPOSED: {exposure.kid}\n  {exposure.message}")
         ends = _stamp(exposure.until) or "another key signs"
         click.echo(f"  from {_stamp(exposure.since) or 'an unknown time'} until {ends}")
+    for sentence in report.tampering:
+        click.echo(f"TAMPERING: {sentence}")
     for notice in report.status.notices:
         click.echo(f"notice: {notice.message}\n  {notice.hint}")
     for place in report.status.unread:
@@ -121,6 +125,7 @@ def document_of(report: RotationReport) -> dict[str, Any]:
             {"kid": one.kid, "since": _stamp(one.since), "until": _stamp(one.until), "message": one.message}
             for one in status.exposures
         ],
+        "tampering": list(report.tampering),
         "notices": [{"rule": one.rule, "message": one.message, "hint": one.hint} for one in status.notices],
         "unread": list(status.unread),
         "done": list(report.done),

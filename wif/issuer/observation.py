@@ -9,8 +9,9 @@ from __future__ import annotations
 
 __all__ = ["PROBE_AUDIENCE", "Looked", "look", "own_token_key_id", "public_jwks_uris"]
 
+import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -18,7 +19,9 @@ from typing import TYPE_CHECKING
 from wif.core.public_keys import IssuerKey, ObservedKeys, observe_key_set
 from wif.core.rotation import Observation, ServerObservation
 from wif.core.token import read_token
+from wif.edges.files import read_bounded
 from wif.edges.kube import PROBE_AUDIENCE
+from wif.edges.sources import JsonFieldFile, ProjectedFile
 from wif.edges.token_request import MIN_EXPIRATION_SECONDS, TokenRequest
 from wif.errors import WifError
 from wif.issuer.parallel import each
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 
 TOKEN_VARIABLES = ("WIF_TOKEN_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AZURE_FEDERATED_TOKEN_FILE")
 """Where a workload finds the token that it is federated by."""
+
+_MAX_FILE_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +63,7 @@ def look(
     public: VerifyReport | None,
     public_known: bool,
     account: ServiceAccountName | None,
-    now: datetime,
+    clock: Callable[[], datetime],
 ) -> Looked:
     """Ask the API servers for tokens, read the key set of every target, and put it together.
 
@@ -69,6 +74,7 @@ def look(
         public: what verification through the issuer's URL found.
         public_known: whether there is such an address at all.
         account: whose tokens are asked for; None asks for none, and then nobody knows which key signs.
+        clock: the time, asked for when all has been seen: a wait that begins with what was seen ends late, not early.
     """
     wanted = {kid: record.fingerprint for kid, record in state.keys.items()}
     wanted |= {key.key_id: key.fingerprint for key in vouched.keys}
@@ -98,7 +104,7 @@ def look(
         problems.append(f"the public address shows no key set: {_first_failure(public)}")
     return Looked(
         observation=Observation(
-            at=now,
+            at=clock(),
             servers=tuple(observed),
             servers_complete=vouched.servers_complete,
             targets=at_targets,
@@ -210,14 +216,28 @@ def own_token_key_id(issuer: str, environ: Mapping[str, str]) -> str | None:
 
     Only the header and ``iss`` of the token are read.
     """
-    from wif.edges.sources import ProjectedFile  # noqa: PLC0415  # only where a variable names one
-
-    for path in dict.fromkeys(environ[name] for name in TOKEN_VARIABLES if environ.get(name)):
+    for source in _own_sources(environ):
         try:
-            read = read_token(ProjectedFile(path).read(), origin=path, now=time.time(), check_times=False)
+            read = read_token(source.read(), origin=source.origin, now=time.time(), check_times=False)
         except WifError:
             continue  # what cannot be read now opens nothing now either
         kid = read.unverified_header.get("kid")
         if read.issuer == issuer and isinstance(kid, str):
             return kid
     return None
+
+
+def _own_sources(environ: Mapping[str, str]) -> Iterator[ProjectedFile | JsonFieldFile]:
+    """The files that the webhooks' variables and Google's credential file name."""
+    for path in dict.fromkeys(environ[name] for name in TOKEN_VARIABLES if environ.get(name)):
+        yield ProjectedFile(path)
+    try:
+        document = json.loads(read_bounded(environ.get("GOOGLE_APPLICATION_CREDENTIALS", ""), _MAX_FILE_BYTES))
+        source = document["credential_source"]
+        kind = source.get("format", {})
+        if kind.get("type", "text") == "json":
+            yield JsonFieldFile(source["file"], kind["subject_token_field_name"])
+        else:
+            yield ProjectedFile(source["file"])
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return  # no such file, or a credential of another kind

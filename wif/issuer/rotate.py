@@ -22,10 +22,11 @@ from wif.core.publication import write_ahead
 from wif.core.rotation import Gate, Policy, Step
 from wif.edges.kube_answers import ServiceAccountName
 from wif.errors import ConfigurationError, DriftError, ProtocolError, WifError
+from wif.issuer.federated import CLOUD_OF_SCHEME
 from wif.issuer.observation import Looked, look, own_token_key_id, public_jwks_uris
 from wif.issuer.outside import removed_material
 from wif.issuer.publish import Publisher
-from wif.issuer.rotation_report import RotationReport, UnsafeStep, with_flags, written
+from wif.issuer.rotation_report import RotationReport, UnsafeStep, tampering_of, with_flags, written
 from wif.issuer.session import Session
 from wif.issuer.sources import Sources, read_key_file
 from wif.issuer.verify import verify
@@ -173,6 +174,10 @@ class Rotation:
             wanted = _Change(kid, "removed", gate, change)
             if not confirmed:
                 return self._report(session, seen, consequences=wanted.allowed(seen.state).consequences)
+            if kid in seen.state.removed:  # asked again, because a place still showed it
+                published = self._publish(session)
+                done = (f"the key {kid} was removed before", *written(published))
+                return self._report(session, self._look(session), publications=(published,), done=done)
             return self._take_away(session, seen, wanted)
 
     def abort(self, kid: str) -> RotationReport:
@@ -344,10 +349,12 @@ class Rotation:
             public=verification,
             public_known=public_known,
             account=self._account_of(session, vouched),
-            now=self._clock(),
+            clock=self._clock,
         )
         missing = state.is_empty and any(looked.found.values())
         recorded, problems = self._record(session, looked, before)
+        if not session.settings.verify:
+            problems = (*problems, "the public address is not looked at: no step is held against what clouds can see")
         return _Seen(
             looked=looked,
             state=recorded,
@@ -411,6 +418,7 @@ class Rotation:
             warnings=tuple(dict.fromkeys((*published, *seen.problems, *seen.looked.problems))),
             publications=publications,
             verification=seen.verification,
+            tampering=tampering_of(seen.looked, seen.state, seen.vouched, seen.verification, publications),
             state_missing=seen.state_missing,
         )
 
@@ -505,4 +513,8 @@ def policy_of(settings: IssuerSettings) -> Policy:
 
 
 def _has_second_way_in(session: Session) -> bool:
-    return all(target.settings.second_way_in for target in session.targets)
+    """Whether every target can be written without a token of this issuer."""
+    return all(
+        target.settings.second_way_in or target.settings.url.partition(":")[0] not in CLOUD_OF_SCHEME
+        for target in session.targets
+    )

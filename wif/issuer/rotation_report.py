@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["RotationReport", "UnsafeStep", "with_flags", "written"]
+__all__ = ["RotationReport", "UnsafeStep", "tampering_of", "with_flags", "written"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +12,10 @@ from wif.core.rotation import Policy, RotationStatus, Step, TimelineRow, staging
 from wif.errors import RefusedError
 
 if TYPE_CHECKING:
+    from wif.core.issuer_state import State
     from wif.issuer.observation import Looked
     from wif.issuer.report import PublishReport
+    from wif.issuer.sources import Vouched
     from wif.issuer.verify import VerifyReport
 
 
@@ -59,6 +61,8 @@ class RotationReport:
     publications: tuple[PublishReport, ...] = ()
     """The runs of the publisher, where there were any."""
     verification: VerifyReport | None = None
+    tampering: tuple[str, ...] = ()
+    """What somebody else has changed, in sentences; also where this command has repaired it."""
     state_missing: bool = False
     """A target holds documents and nobody knows what is right: nothing was recorded."""
 
@@ -70,12 +74,35 @@ class RotationReport:
     @property
     def exit_status(self) -> int:
         """3 for an exposure, tampering or a missing state; else 1 where a target could not be written; else 0."""
-        tampered = any(run.has_tampering for run in self.publications) or bool(
-            self.verification and self.verification.has_tampering
-        )
-        if self.status.exposures or tampered or self.state_missing:
+        if self.status.exposures or self.tampering or self.state_missing:
             return 3
         return max((run.exit_status for run in self.publications), default=0)
+
+
+def tampering_of(
+    looked: Looked,
+    state: State,
+    vouched: Vouched,
+    verification: VerifyReport | None,
+    publications: Sequence[PublishReport],
+) -> tuple[str, ...]:
+    """What somebody else has changed: seen now, or met by the publisher and perhaps repaired."""
+    known = {kid: record.fingerprint for kid, record in state.keys.items()}
+    known |= {key.key_id: key.fingerprint for key in vouched.keys}
+    sentences = []
+    for place, keys in looked.found.items():
+        for key in keys:
+            if key.key_id not in known and not state.is_removed(key):
+                sentences.append(f"{place} shows the key {key.key_id}, for which nobody vouches")
+            elif known.get(key.key_id, key.fingerprint) != key.fingerprint:
+                sentences.append(f"{place} shows other material under the id {key.key_id}")
+    for run in publications:
+        for target in run.targets:
+            sentences += target.tampering
+            sentences += [f"{target.name} has lost the key {kid}, which the state records" for kid in target.lost]
+    if verification is not None:
+        sentences += [f"{check.name}: {check.detail}" for check in verification.failed if check.level == "tampering"]
+    return tuple(dict.fromkeys(sentences))
 
 
 def with_flags(report: RotationReport) -> RotationReport:

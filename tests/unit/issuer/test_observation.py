@@ -133,7 +133,7 @@ def seen(
         public=public,
         public_known=public_known,
         account=account,
-        now=NOW,
+        clock=lambda: NOW,
     )
 
 
@@ -281,3 +281,27 @@ def test_the_key_of_the_token_that_federates_this_publisher(tmp_path: Path) -> N
     assert own_token_key_id(ISSUER, {variable: str(tmp_path / "absent")}) is None
     assert own_token_key_id(ISSUER, {"WIF_TOKEN_FILE": str(tmp_path / "other"), variable: str(path)}) == "k1"
     assert own_token_key_id(ISSUER, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "kid"),
+    [
+        ({"file": "token"}, "k1"),
+        ({"file": "token", "format": {"type": "text"}}, "k1"),
+        ({"file": "json", "format": {"type": "json", "subject_token_field_name": "t"}}, "k1"),
+        ({"file": "json"}, None),
+        ({"file": "json", "format": {"type": "json"}}, None),
+        ({"url": "https://x"}, None),
+        ([], None),
+    ],
+)
+def test_the_token_of_a_google_credential_file(tmp_path: Path, source: Any, kid: str | None) -> None:
+    (tmp_path / "token").write_text(token("k1"))
+    (tmp_path / "json").write_text(json.dumps({"t": token("k1")}))
+    if isinstance(source, dict) and "file" in source:
+        source = source | {"file": str(tmp_path / source["file"])}
+    path = tmp_path / "credentials.json"
+    path.write_text(json.dumps({"type": "external_account", "credential_source": source}))
+    assert own_token_key_id(ISSUER, {"GOOGLE_APPLICATION_CREDENTIALS": str(path)}) == kid
+    path.write_text("{")
+    assert own_token_key_id(ISSUER, {"GOOGLE_APPLICATION_CREDENTIALS": str(path)}) is None
