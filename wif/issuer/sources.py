@@ -254,12 +254,12 @@ class Sources:
     # -- key sets --------------------------------------------------------------------------------------------------
 
     def _fetch(self, url: str) -> bytes:
+        if not url.startswith("https://"):
+            raise ConfigurationError(f"the source {url} is not an https URL", code="config-invalid")
         from wif.core.flow import Request  # noqa: PLC0415  # only for a URL
         from wif.core.hosts import AllowedHosts  # noqa: PLC0415  # only for a URL
         from wif.edges.transport import Transport  # noqa: PLC0415  # only for a URL
 
-        if not url.startswith("https://"):
-            raise ConfigurationError(f"the source {url} is not an https URL", code="config-invalid")
         environ = dict(self._environ)
         if self._settings.ca_file:
             environ["SSL_CERT_FILE"] = self._settings.ca_file

@@ -6,7 +6,7 @@ a bucket whose name lapses can be taken by somebody else, who then *is* the issu
 
 from __future__ import annotations
 
-__all__ = ["STEPS", "Unpublisher"]
+__all__ = ["STEPS", "Unpublisher", "remove_documents"]
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from wif.edges.stores import WriteConflict
 from wif.edges.stores.opening import parse_target
 from wif.errors import RefusedError, WifError
 from wif.issuer.parallel import each
-from wif.issuer.pauses import MAX_TRIES, pause
+from wif.issuer.pauses import pause
 from wif.issuer.report import TargetReport, UnpublishReport
 from wif.issuer.rounds import OpenTarget, observe
 from wif.issuer.session import Session
@@ -36,6 +36,9 @@ STEPS = (
     "keep the bucket's, account's or host's name: one that lapses can be taken by others",
 )
 """In this order."""
+
+_TRIES = 12
+"""Who else writes while the documents are taken away is to be stopped, not outlasted."""
 
 
 class Unpublisher:
@@ -84,7 +87,9 @@ class Unpublisher:
             report = UnpublishReport(issuer=session.issuer, done=False, blockers=blockers, steps=STEPS)
             if blockers or not confirmed:
                 return report
-            results = each(lambda target: _remove(target, session.discovery_path, session.jwks_path), session.targets)
+            results = each(
+                lambda target: remove_documents(target, session.discovery_path, session.jwks_path), session.targets
+            )
             targets = [
                 TargetReport(name=target.name, outcome="failed", error=result)
                 if isinstance(result, WifError)
@@ -121,11 +126,16 @@ class Unpublisher:
                 yield f"the issuer {name} of the same file is the same issuer"
 
 
-def _remove(target: OpenTarget, discovery_path: str, jwks_path: str) -> TargetReport:
-    """The discovery document first: without it nobody looks for keys, with it and without keys everybody fails."""
+def remove_documents(target: OpenTarget, discovery_path: str, jwks_path: str) -> TargetReport:
+    """Take both documents away from one target, the discovery document first: without it nobody looks for keys.
+
+    Raises:
+        RefusedError: still-used where somebody writes them anew each time.
+        WifError: target-unavailable, target-refused.
+    """
     gone = False
     paths = [discovery_path, jwks_path] if target.store.holds_discovery else [jwks_path]
-    for attempt in range(MAX_TRIES):
+    for attempt in range(_TRIES):
         observed = observe(target, discovery_path, jwks_path)
         documents: Sequence[ObservedDocument | None] = (
             [observed.discovery, observed.jwks] if target.store.holds_discovery else [observed.jwks]
