@@ -40,6 +40,7 @@ class GcsServer:
     """
 
     def __init__(self, context: ssl.SSLContext | None = None, *, enforces: bool = True) -> None:
+        self.environ: dict[str, str] = {}
         self.buckets: dict[str, dict[str, StoredObject]] = {}
         self.tokens = {TOKEN}
         self.seen_tokens: list[str] = []

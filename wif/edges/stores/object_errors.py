@@ -75,13 +75,12 @@ def failure_of(error: Exception) -> Failure:
         error: of ``obstore.exceptions``, or the built-in ones that obstore raises.
     """
     text = str(error)
-    head, _, tail = text.partition("\n\nDebug source:")
-    found = _STATUS.search(head)
-    status = int(found.group(1)) if found else None
-    named = _CODE.search(head) if found else None
+    found = _STATUS.search(text)
+    if found is None:
+        return _without_answer(error, text)
+    status = int(found.group(1))
+    named = _CODE.search(text)
     code = named.group(1) if named else None
-    if status is None:
-        return _without_answer(error, head, tail)
     detail = f"it answered {status}" + (f" ({code})" if code else "")
     if code in _ENDED or status == 401:
         return Failure("ended", status, code, detail)
@@ -95,28 +94,24 @@ def failure_of(error: Exception) -> Failure:
     return Failure("refused", status, code, detail)
 
 
-_WITHOUT_ANSWER: tuple[tuple[str, str, Failure], ...] = (
-    (
-        "head",
-        "redirect without LOCATION",
-        Failure("refused", 301, "PermanentRedirect", "it redirects to another region"),
-    ),
-    ("tail", "kind: Timeout", Failure("timeout", None, None, "no whole answer within the time allowed")),
-    ("tail", "kind: Connect", Failure("unavailable", None, None, "no connection to it")),
-    ("tail", "kind: ", Failure("unavailable", None, None, "the connection broke before a whole answer")),
+_WITHOUT_ANSWER: tuple[tuple[str, Failure], ...] = (
+    ("redirect without LOCATION", Failure("refused", 301, "PermanentRedirect", "it redirects to another region")),
+    ("kind: Timeout", Failure("timeout", None, None, "no whole answer within the time allowed")),
+    ("kind: Connect", Failure("unavailable", None, None, "no connection to it")),
+    ("kind: ", Failure("unavailable", None, None, "the connection broke before a whole answer")),
 )
-"""What obstore's text says where no status came; in its first part or among the debugging details."""
+"""What obstore's text says where no status came; the first that fits."""
 
 
-def _without_answer(error: Exception, head: str, tail: str) -> Failure:
+def _without_answer(error: Exception, text: str) -> Failure:
     if isinstance(error, FileNotFoundError):
         return Failure("absent", None, None, "it is not there")
     if type(error).__name__ in _CONFLICTS:
         return Failure("conflict", None, None, "another version stands there")
-    if certificate := _CERTIFICATE.search(tail):
+    if certificate := _CERTIFICATE.search(text):
         return Failure("refused", None, "tls", f"its certificate is not accepted ({certificate.group(1)})")
-    for part, words, failure in _WITHOUT_ANSWER:
-        if words in (head if part == "head" else tail):
+    for words, failure in _WITHOUT_ANSWER:
+        if words in text:
             return failure
     return Failure("refused", None, None, f"its answer is not one of this protocol ({type(error).__name__})")
 

@@ -158,7 +158,7 @@ class ObjectStore:
                 time.sleep(random.uniform(0.5, 1.5) * 0.1 * 2**attempt)  # noqa: S311 - not for secrets
             done = self._put(path, new, tag)
             if isinstance(done, str):
-                if self._conditional and tag == ABSENT and "create" in self._conditions.unproven:
+                if self._conditional and "create" in self._conditions.unproven:
                     self._prove_create(path, new)
                 if done and self._conditional:
                     return done
@@ -276,7 +276,7 @@ class ObjectStore:
         self._give_up_conditions()
 
     def _prove_create(self, path: str, new: StoredDocument) -> None:
-        """Create what has just been created: it must conflict."""
+        """Create what stands there since just now: it must conflict."""
         if isinstance(self._put(path, new, ABSENT), str):
             self._give_up_conditions()
         else:
