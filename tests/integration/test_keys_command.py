@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +27,8 @@ from wif.emulator.apiserver import ApiServer
 
 pytestmark = pytest.mark.integration
 
-SCHEMAS = Path(__file__).parents[2] / "docs" / "reference" / "schemas"
+ROOT = Path(__file__).parents[2]
+SCHEMAS = ROOT / "docs" / "reference" / "schemas"
 LIST_BOTH = "    - --service-account-key-file=OLD.pub\n    - --service-account-key-file=NEW.pub\n"
 
 
@@ -217,6 +224,37 @@ def test_an_issuer_without_a_target_or_of_a_provider(keys: Keys, folder: Path) -
     managed = "https://oidc.eks.eu-central-1.amazonaws.com/id/0123456789ABCDEF0123456789ABCDEF"
     said = keys("status", "--issuer", managed, "--public-key", "new.pub", "--json", bare=True)
     assert said.document["error"]["code"] == "issuer-unsuitable"
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_a_terminal_gets_a_table_and_a_drawn_timeline(folder: Path, no_color: str) -> None:
+    kid = make_key(folder).key_id
+    words = ["--issuer", "https://oidc.example.com", "--public-key", "new.pub", "--no-verify"]
+    words += ["--to", f"file://{folder}/site", "--state", "state.json"]
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "wif", "keys", "advance", *words],
+        cwd=folder,
+        env=os.environ | {"NO_COLOR": no_color, "TERM": "xterm-256color", "COLUMNS": "160", "PYTHONPATH": str(ROOT)},
+        stdout=follower,
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+    )
+    os.close(follower)
+    data = b""
+    while select.select([leader], [], [], 30)[0]:
+        try:
+            part = os.read(leader, 65536)
+        except OSError:  # the other side is closed
+            break
+        data += part
+    os.close(leader)
+    assert process.wait(30) == 0
+    text = data.decode()
+    assert "│" in text
+    assert kid in text
+    assert "▒ published/verified" in text
+    assert bool(re.search("\x1b\\[[0-9;]*3[0-7]m", text)) == (not no_color)
 
 
 def test_every_command_helps_with_an_example() -> None:

@@ -6,7 +6,7 @@ import json
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +76,14 @@ class Place:
     body: bytes | None
     name: str = "file:///srv/issuer"
     broken: bool = False
+    reads: int = 0
     is_conditional = True
     holds_discovery = True
     keeps_headers = False
 
     def read(self, path: str) -> StoredDocument | None:
         assert path == PATH
+        self.reads += 1
         if self.broken:
             raise UnavailableError("it is down", code="target-unavailable")
         return None if self.body is None else StoredDocument(body=self.body, tag="1")
@@ -175,6 +177,21 @@ def test_a_token_without_kid_names_no_signer() -> None:
 
 def test_servers_that_did_not_answer_are_missed() -> None:
     assert not seen(vouched(OLD, servers=[reading(Server(), OLD)], complete=False)).observation.servers_complete
+
+
+def test_the_time_is_taken_when_all_has_been_seen() -> None:
+    server, store = Server(), Place(None)
+    found = look(
+        vouched(OLD, servers=[reading(server, OLD)]),
+        [target(store)],
+        PATH,
+        State.new(ISSUER),
+        public=None,
+        public_known=False,
+        account=ACCOUNT,
+        clock=lambda: NOW + timedelta(seconds=len(server.asked) + store.reads),
+    )
+    assert found.observation.at == NOW + timedelta(seconds=2)
 
 
 # -- targets ----------------------------------------------------------------------------------------------------------
