@@ -260,6 +260,23 @@ def test_a_server_is_dialled_by_any_address_when_its_name_is_right(
     wrong.close()
 
 
+def test_the_environments_proxy_is_chosen_for_each_address(
+    cluster: ServerCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NO_PROXY names the address of the kubeconfig and one of the slices, not the other one."""
+    for name, value in {**cluster.environment, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    before = len(cluster.proxy.asked)
+    client = KubeClient.from_kubeconfig(cluster.servers[0].kubeconfig)
+    client.get("/version")
+    assert len(cluster.proxy.asked) == before
+    one = client.at(ADDRESSES[1], PORT)
+    one.get("/version")
+    assert cluster.proxy.asked[before:] == [f"{ADDRESSES[1]}:{PORT}"]
+    for each in (client, one):
+        each.close()
+
+
 def test_a_pod_dials_by_address_too(cluster: ServerCluster, tmp_path: Path) -> None:
     """Without a proxy and without the kubernetes package; the mounted CA and token are those of every server."""
     first, second = cluster.servers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,6 +112,13 @@ def test_a_change_of_another_entry_is_no_conflict(admin: KubeClient, namespace: 
     found = store.read(DISCOVERY)
     assert found is not None
     assert found.body == b"1"
+
+
+def test_the_same_content_on_an_old_tag_is_a_conflict(store: ConfigMapStore) -> None:
+    """Only a write whose answer was lost is taken for one's own by its content."""
+    store.write(JWKS, b"1", tag=ABSENT, **HEADERS)
+    with pytest.raises(WriteConflict):
+        store.write(JWKS, b"1", tag=ABSENT, **HEADERS)
 
 
 def test_writers_of_many_entries_all_get_through(admin: KubeClient, namespace: str) -> None:
@@ -339,10 +347,12 @@ def test_a_server_that_stays_down_is_given_up(tmp_path: Path) -> None:
         store, client = hostile_store(server, tmp_path, write_seconds=1.0)
         found = store.read(JWKS)
         assert found is not None
+        start = time.monotonic()
         with pytest.raises(UnavailableError, match=r"configmap:a/oidc: .*503") as caught:
             store.write(JWKS, b"2", tag=found.tag, **HEADERS)
         assert (caught.value.code, caught.value.retryable, caught.value.status) == ("target-unavailable", True, 503)
         assert one.writes == 0
+        assert time.monotonic() - start < 5
         client.close()
 
 
