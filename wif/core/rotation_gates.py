@@ -212,6 +212,9 @@ def _removal_consequences(state: State, kid: str, observation: Observation, poli
             "no other key is seen to sign: workloads have no way to any cloud until one is published and signs"
         )
     record = state.keys.get(kid)
+    twins = [] if record is None else sorted(_twins(state, kid, record))
+    if twins:
+        texts.append(f"the same key goes under its other id(s) as well: {', '.join(_quoted(twin) for twin in twins)}")
     longest = None if record is None else longest_token(record, observation, policy).seconds
     renewal = int(min(_KUBELET_RENEWS_AT * (longest or _DAY_SECONDS), _DAY_SECONDS))
     texts.append(
@@ -224,6 +227,11 @@ def _removal_consequences(state: State, kid: str, observation: Observation, poli
         "cloud, and look in the clouds' logs for what was done with it"
     )
     return tuple(texts)
+
+
+def _twins(state: State, kid: str, record: KeyRecord) -> set[str]:
+    """The other ids under which the state records the material of a key."""
+    return {other for other, one in state.keys.items() if other != kid and one.fingerprint == record.fingerprint}
 
 
 def _shown_anywhere(observation: Observation) -> frozenset[str]:
@@ -273,6 +281,8 @@ def may_adopt(state: State, kid: str, found: Sequence[IssuerKey], observation: O
     reasons = [*unread_places(observation)]
     if kid in state.keys:
         reasons.append("it is recorded already")
+    elif any(_is_recorded(state, key) for key in found):
+        reasons.append("its material is that of a recorded key under another id, so it is no key of its own")
     if kid in state.removed or any(state.is_removed(key) for key in found):
         reasons.append("it was removed: wif keys forget lets it come back")
     if not found:
@@ -352,6 +362,9 @@ def _bury(state: State, key: IssuerKey, now: datetime, how: RemovedHow, reason: 
 def remove(state: State, kid: str, now: datetime, *, reason: str = "", key: IssuerKey | None = None) -> State:
     """The state with the key removed in an emergency: its id, and its material under whatever id.
 
+    A foreign entry never takes a recorded key with it: who puts the material of a good key under an id of his own
+    would else have it removed by the very repair. Its id alone is kept out then.
+
     Args:
         key: the key, where the state does not record it: a foreign or merely vouched one. None: its id alone.
 
@@ -363,7 +376,7 @@ def remove(state: State, kid: str, now: datetime, *, reason: str = "", key: Issu
     if kid in state.removed:
         return state
     record = state.keys.get(kid)
-    known = key if record is None else record.key
+    known = record.key if record is not None else None if key is None or _is_recorded(state, key) else key
     fingerprint = None if known is None else known.fingerprint
     stone = Tombstone(
         removed_at=now,
@@ -380,6 +393,11 @@ def remove(state: State, kid: str, now: datetime, *, reason: str = "", key: Issu
         else:
             keys[other] = other_record
     return replace(state, keys=keys, removed=removed)
+
+
+def _is_recorded(state: State, key: IssuerKey) -> bool:
+    """Whether the material of a key is recorded, under whatever id."""
+    return any(record.fingerprint == key.fingerprint for record in state.keys.values())
 
 
 def forget(state: State, kid: str) -> State:
@@ -399,7 +417,7 @@ def adopt(state: State, key: IssuerKey, now: datetime, *, reason: str = "") -> S
     Raises:
         ConfigurationError: unsafe-step where it is recorded already or was removed.
     """
-    if key.key_id in state.keys or state.is_removed(key):
+    if key.key_id in state.keys or _is_recorded(state, key) or state.is_removed(key):
         raise ConfigurationError(f"the key {_quoted(key.key_id)} is recorded or removed already", code="unsafe-step")
     record = KeyRecord(
         jwk=dict(key.jwk),

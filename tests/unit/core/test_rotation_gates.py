@@ -438,6 +438,27 @@ def test_a_key_that_is_not_recorded_is_removed_by_its_key_or_its_id_alone() -> N
         remove(state, "other", T0, key=FOREIGN)
 
 
+def test_a_foreign_entry_takes_no_recorded_key_with_it() -> None:
+    """An attacker publishes the good key under an id of his own, and waits for the operator to remove that."""
+    state = Cluster().state
+    after = remove(state, "evil", T0, key=rsa_key(0, "evil"))
+    assert list(after.keys) == ["old"]
+    assert not after.is_removed(OLD)
+    assert after.is_removed(rsa_key(0, "evil"))
+    assert decode_state(encode_state(after), issuer=ISSUER) == after
+    cluster = Cluster()
+    closed(may_adopt(cluster.state, "evil", [rsa_key(0, "evil")], cluster.seen), "under another id")
+    with pytest.raises(ConfigurationError):
+        adopt(state, rsa_key(0, "evil"), T0)
+
+
+def test_an_emergency_names_the_other_ids_of_a_key() -> None:
+    cluster = Cluster()
+    cluster.state = write_ahead(cluster.state, [rsa_key(0, "twin")], T0)
+    assert any("other id(s) as well: 'twin'" in text for text in removing(cluster).consequences)
+    assert not any("other id(s)" in text for text in removing(cluster, "nobody").consequences)
+
+
 def test_forgetting_lets_a_source_bring_the_key_back() -> None:
     state = remove(Cluster().state, "old", T0)
     assert "old" in write_ahead(forget(state, "old"), [OLD], T0).keys
