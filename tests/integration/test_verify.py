@@ -230,8 +230,9 @@ def test_plain_http_is_for_loopback_and_only_where_it_is_allowed() -> None:
         assert plain.received[2:] == []
         answers(plain, plain.url, [KEY], jwks_uri="http://example.com/jwks")
         assert failed(looked(plain, allow_http=True))["jwks"] == "error"
-    with pytest.raises(WifError):
-        verify_here("http://example.com", plain.ca_file, allow_http=True)
+        with pytest.raises(WifError) as caught:
+            verify_here("http://example.com", plain.ca_file, allow_http=True)
+        assert caught.value.code == "issuer-invalid"
 
 
 # -- keys -------------------------------------------------------------------------------------------------------------
@@ -449,8 +450,10 @@ def test_a_private_authority_is_told(server: HostileServer) -> None:
 
 def test_the_environments_proxy_is_taken_only_where_asked_for(server: HostileServer) -> None:
     with HostileServer(connect_proxy(("127.0.0.1", server.port)), tls=False) as proxy:
-        environ = {"https_proxy": proxy.url, "HTTPS_PROXY": proxy.url}
-        assert failed(looked(server, environ=environ)) == {}
+        environ = {"https_proxy": proxy.url, "HTTPS_PROXY": proxy.url, "SSL_CERT_FILE": str(server.ca_file)}
+        settings: dict[str, Any] = {"clouds": ("gcp",), "allow_private": True, "environ": environ}
+        for ca_file in (None, str(server.ca_file)):
+            assert failed(verify(server.url, ca_file=ca_file, **settings)) == {}
         assert proxy.received == []
         assert failed(looked(server, environ=environ, use_proxy=True)) == {}
         assert proxy.received[0].method == "CONNECT"
