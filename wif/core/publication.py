@@ -26,7 +26,6 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from difflib import unified_diff
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -421,6 +420,8 @@ def diff(target: ObservedTarget, plan: TargetPlan) -> str:
 
     Private members that somebody published are not shown, and nothing in it moves a terminal's cursor.
     """
+    from difflib import unified_diff  # noqa: PLC0415  # only for --dry-run: a publish starts without it
+
     rows = (
         ("key set", target.jwks, plan.jwks, JWKS_CONTENT_TYPE),
         ("discovery document", target.discovery, plan.discovery, DISCOVERY_CONTENT_TYPE),
