@@ -131,6 +131,18 @@ def test_a_staged_key_from_the_first_publication_to_its_end(keys: Keys, folder: 
     assert keys("forget", new, "--json").phases == {signing: "signing"}
 
 
+def test_the_file_of_a_new_key_does_not_keep_the_api_servers_from_being_asked(
+    keys: Keys, folder: Path, api_server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(api_server.kubeconfig))
+    new = make_key(folder).key_id
+    words = ["--to", f"file://{folder}/site", "--state", "state.json", "--allow-private", "--no-verify"]
+    staged = keys("stage", "--public-key", "new.pub", *words, "--json", bare=True)
+    assert staged.status == 0
+    assert [new in server["kids"] for server in staged.document["api_servers"]] == [False]
+    assert len(published(folder)) == 2
+
+
 def test_a_removal_needs_yes_and_says_what_follows(keys: Keys, folder: Path) -> None:
     keys("advance")
     new = make_key(folder).key_id
