@@ -117,7 +117,6 @@ class Publisher:
         readings = each(lambda target: observe(target, session.discovery_path, session.jwks_path), session.targets)
         observed = [reading for reading in readings if isinstance(reading, ObservedTarget)]
         state = session.states.read()[0]
-        require_state(state, observed)
         vouched = session.sources.read()
         findings = lint_session(session, vouched, self._neighbours)
         require_suitable(findings)

@@ -277,6 +277,14 @@ def test_a_target_named_twice_is_refused(keys: list[KeyFile], state: Path, tmp_p
     assert caught.value.code == "config-conflict"
 
 
+def test_a_target_is_no_source(keys: list[KeyFile], state: Path, tmp_path: Path) -> None:
+    publisher(settings(keys[:1], f"file://{tmp_path}/out", state=state)).run()
+    given = settings([], f"file://{tmp_path}/out", state=state, jwks=(f"{tmp_path}/out/{JWKS}",))
+    with pytest.raises(ConfigurationError) as caught:
+        publisher(given).run()
+    assert caught.value.code == "source-is-target"
+
+
 def test_no_target_and_no_key_are_no_run(keys: list[KeyFile], state: Path) -> None:
     with pytest.raises(ConfigurationError, match="no target"):
         publisher(settings(keys[:1], state=state)).run()

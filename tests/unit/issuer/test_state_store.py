@@ -69,8 +69,13 @@ def test_our_own_write_whose_answer_was_lost_is_done(place: MemoryPlace, states:
     def lose(path: str) -> None:
         raise WriteConflict("this very write has won already")
 
+    def once(known: State) -> State:
+        assert not known.jwks_uris, "what is done must not be decided again: a removal would find nothing to remove"
+        changed: State = uri("one")(known)
+        return changed
+
     place.after_write = lose
-    states.update(uri("one"))
+    assert states.update(once).jwks_uris
     assert len(place.writes) == 1
 
 
