@@ -20,6 +20,7 @@ from wif.errors import ConfigurationError
 if TYPE_CHECKING:
     from wif.edges.stores import Store
     from wif.serve.discovery import DiscoveryApp
+    from wif.serve.health import HealthApp
     from wif.serve.httpd import HttpServer
     from wif.serve.refresh import Job, Refresher
 
@@ -77,30 +78,26 @@ def serve_command(context: click.Context, /, log_format: str, grace: int, **opti
     app = _app(jobs, check_host=options["check_host"])
     refresher = Refresher(jobs, every_seconds=max(1, options["refresh"]))
     server = _server(app, options)
-    servers = [server]
-    health = None
-    if options["health_port"] is not None:
-        health, health_server = _health(app, refresher, server, options)
-        servers.append(health_server)
+    health, health_server = _health(app, refresher, server, options)
 
     def ready() -> None:
         place = {
             "url": server.url,
             "issuers": [issuer.issuer for issuer in app.issuers],
-            "health_url": servers[-1].url if health is not None else None,
+            "health_url": health_server.url if health_server is not None else None,
         }
         if wants_json(context):
             print_json(place)
         else:
             click.echo(f"serving {len(app.issuers)} issuer(s) at {server.url}")
-            if health is not None:
-                click.echo(f"health at {servers[-1].url}")
+            if health_server is not None:
+                click.echo(f"health at {health_server.url}")
 
     def stop() -> None:
         if health is not None:
             health.leaving = True
 
-    run(servers, workers=[refresher.run], grace_seconds=grace, on_ready=ready, on_stop=stop)
+    run([server], health=health_server, workers=[refresher.run], grace_seconds=grace, on_ready=ready, on_stop=stop)
 
 
 def _app(jobs: Sequence[Job], *, check_host: bool) -> DiscoveryApp:
@@ -176,7 +173,11 @@ def _server(app: DiscoveryApp, options: Any) -> HttpServer:
     )
 
 
-def _health(app: DiscoveryApp, refresher: Refresher, server: HttpServer, options: Any) -> tuple[Any, HttpServer]:
+def _health(
+    app: DiscoveryApp, refresher: Refresher, server: HttpServer, options: Any
+) -> tuple[HealthApp, HttpServer] | tuple[None, None]:
+    if options["health_port"] is None:
+        return None, None
     from wif.serve.health import HealthApp, new_registry  # noqa: PLC0415  # only with --health-port
     from wif.serve.httpd import Address, HttpServer, Limits  # noqa: PLC0415  # loaded by now
     from wif.serve.metrics import ServeMetrics  # noqa: PLC0415  # only with --health-port

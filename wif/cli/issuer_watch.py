@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from wif.edges.kube import KubeClient
     from wif.edges.lease import Lease
     from wif.issuer.watch import Controller, Notice
+    from wif.serve.health import HealthApp
     from wif.serve.httpd import HttpServer
 
 GRACE_SECONDS = 25
@@ -56,31 +57,27 @@ def watch_command(context: click.Context, /, log_format: str, grace: int, **opti
     kube = _kube(chosen[0], options)
     lease = _lease(kube, options)
     controller = _controller(chosen, kube, lease, options)
-    servers: list[HttpServer] = []
-    health = None
-    if options["health_port"] is not None:
-        health, server = _health(controller, options)
-        servers.append(server)
+    health, server = _health(controller, options)
 
     def ready() -> None:
         place = {
             "issuers": [each.settings.issuer or each.name for each in chosen],
             "lease": options["lease"],
-            "health_url": servers[0].url if servers else None,
+            "health_url": server.url if server is not None else None,
         }
         if wants_json(context):
             print_json(place)
         else:
             click.echo(f"watching {len(chosen)} issuer(s)")
-            if servers:
-                click.echo(f"health at {servers[0].url}")
+            if server is not None:
+                click.echo(f"health at {server.url}")
 
     def stop() -> None:
         if health is not None:
             health.leaving = True
 
     try:
-        run(servers, workers=[controller.run], grace_seconds=grace, on_ready=ready, on_stop=stop)
+        run(health=server, workers=[controller.run], grace_seconds=grace, on_ready=ready, on_stop=stop)
     finally:
         if kube is not None:
             kube.close()
@@ -168,7 +165,9 @@ def _teller(kube: KubeClient, lease: str, instance: str | None) -> Callable[[Not
     return tell
 
 
-def _health(controller: Controller, options: Any) -> tuple[Any, HttpServer]:
+def _health(controller: Controller, options: Any) -> tuple[HealthApp, HttpServer] | tuple[None, None]:
+    if options["health_port"] is None:
+        return None, None
     from wif.serve.health import HealthApp, new_registry  # noqa: PLC0415  # only with --health-port
     from wif.serve.httpd import Address, HttpServer, Limits  # noqa: PLC0415  # loaded by now
     from wif.serve.metrics import WatchMetrics  # noqa: PLC0415  # only with --health-port

@@ -53,6 +53,8 @@ HANDSHAKE_SECONDS = 10.0
 FAREWELL_SECONDS = 5.0
 """For a client to answer TLS' close_notify."""
 BACKLOG = 1024
+_HEALTH_SECONDS = 0.5
+"""For an answer under way; whoever scrapes metrics asks another time."""
 _RESERVE_SECONDS = 5.0
 """Of the grace period: idle connections that were not used again are closed this long before its end."""
 
@@ -336,8 +338,9 @@ def logged(app: App) -> App:
 
 
 def run(
-    servers: Sequence[HttpServer],
+    servers: Sequence[HttpServer] = (),
     *,
+    health: HttpServer | None = None,
     workers: Sequence[Worker] = (),
     grace_seconds: float = 25.0,
     on_ready: Callable[[], None] = lambda: None,
@@ -345,10 +348,9 @@ def run(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then stop within the grace period; a second SIGINT ends it at once.
 
-    The servers stop one after the other in their order, so that the last one, for health, tells to the end that this
-    process is leaving.
-
     Args:
+        servers: stop together, none losing a request.
+        health: stops last and at once: to the end it tells that this process is leaving.
         workers: each runs in a thread. One that fails or returns ends the process.
         grace_seconds: less than the pod's ``terminationGracePeriodSeconds``, which is 30.
         on_ready: called once all servers listen.
@@ -358,11 +360,22 @@ def run(
         WifError: what a worker raised.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(servers, workers, grace_seconds, on_ready, on_stop))
+        runner.run(
+            _serve(
+                servers,
+                health=health,
+                workers=workers,
+                grace_seconds=grace_seconds,
+                on_ready=on_ready,
+                on_stop=on_stop,
+            )
+        )
 
 
 async def _serve(
     servers: Sequence[HttpServer],
+    *,
+    health: HttpServer | None,
     workers: Sequence[Worker],
     grace_seconds: float,
     on_ready: Callable[[], None],
@@ -371,7 +384,7 @@ async def _serve(
     loop = asyncio.get_running_loop()
     leave, stopping = asyncio.Event(), threading.Event()
     _on_signals(loop, leave)
-    for server in servers:
+    for server in (*servers, *([health] if health is not None else [])):
         await server.start()
     ended = [loop.create_future() for _ in workers]
     for worker, future in zip(workers, ended, strict=True):
@@ -385,14 +398,11 @@ async def _serve(
     began = loop.time()
     on_stop()
     stopping.set()
-    last = servers[-1:]
-    for server in servers[:-1]:
-        await server.stop(max(0.0, grace_seconds - (loop.time() - began)))
-    left = max(0.1, grace_seconds - (loop.time() - began))
+    await asyncio.gather(*(server.stop(grace_seconds) for server in servers))
     if ended:
-        await asyncio.wait(ended, timeout=left)
-    for server in last:
-        await server.stop(min(1.0, left) if len(servers) > 1 else left)
+        await asyncio.wait(ended, timeout=max(0.1, grace_seconds - (loop.time() - began)))
+    if health is not None:
+        await health.stop(_HEALTH_SECONDS)
     for future in ended:
         if future.done() and not future.cancelled():
             future.result()
