@@ -274,12 +274,7 @@ def _key_of_block(label: str, content: bytes, where: str) -> IssuerKey:
     if ml_dsa is not None:
         return IssuerKey.from_jwk(ml_dsa)
     try:
-        if label == "CERTIFICATE":
-            from cryptography.x509 import load_der_x509_certificate  # noqa: PLC0415  # a third of the import, rare
-
-            key: object = load_der_x509_certificate(der).public_key()
-        else:
-            key = load_der_public_key(der)
+        key = _certified(der) if label == "CERTIFICATE" else load_der_public_key(der)
     except (ValueError, UnsupportedAlgorithm):  # the library's words may quote what it read
         _invalid(f"{where}: cannot be read as a {label}")
     if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
@@ -288,6 +283,16 @@ def _key_of_block(label: str, content: bytes, where: str) -> IssuerKey:
         return IssuerKey.from_public_key(key)
     except ConfigurationError as error:
         _invalid(f"{where}: {error.message}")
+
+
+def _certified(der: bytes) -> object:
+    """The public key of a certificate."""
+    from cryptography.x509 import InvalidVersion, load_der_x509_certificate  # noqa: PLC0415  # rare, a third of the import
+
+    try:
+        return load_der_x509_certificate(der).public_key()
+    except InvalidVersion:  # which is no ValueError
+        raise ValueError("not a version of X.509") from None
 
 
 def _no_block_hint(pem: bytes) -> str:

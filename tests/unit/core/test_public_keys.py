@@ -105,6 +105,12 @@ def certificate(private_key: Any) -> bytes:
 CERTIFICATE = certificate(PRIVATE_RSA)
 
 
+def of_version(number: int) -> bytes:
+    der = base64.b64decode(b"".join(CERTIFICATE.splitlines()[1:-1]))
+    version = b"\xa0\x03\x02\x01"  # the first member, X.509's version less one
+    return block("CERTIFICATE", der.replace(version + b"\x02", version + bytes([number]), 1))
+
+
 def ml_dsa(algorithm: str) -> tuple[bytes, bytes]:
     """(SubjectPublicKeyInfo, public key) of a key that nobody has the other half of."""
     start, size = ML_DSA[algorithm]
@@ -272,7 +278,9 @@ def test_a_private_post_quantum_key_is_refused() -> None:
 
 def test_a_post_quantum_key_that_is_cut_short_is_none() -> None:
     der, _ = ml_dsa("ML-DSA-44")
-    refused("key-invalid", read_public_keys, block("PUBLIC KEY", der[:-1]), origin="sa.pub")
+    for wrong in (der[:-1], der + b"\0"):
+        message = refused("key-invalid", read_public_keys, block("PUBLIC KEY", wrong), origin="sa.pub")
+        assert message.startswith("sa.pub: block 1: ")
 
 
 # -- PEM -----------------------------------------------------------------------------------------------------------
@@ -333,12 +341,13 @@ def test_a_private_key_under_the_name_of_a_public_one_is_not_quoted() -> None:
         (RSA_PEM[:-30] + EC_PEM, "block 1: has no end"),
         (RSA_PEM[:-30] + RSA_PEM, "block 1: has no end"),
         (b"-----BEGIN PUBLIC KEY-----", "block 1: has no end"),
-        (RSA_PEM.replace(b"MIIBI", b"MI!BI"), "block 1: is not base64"),
+        (RSA_PEM.replace(b"MIIBI", b"MII!BI"), "block 1: is not base64"),
         (RSA_PEM.replace(b"MIIBI", b"\xffIIBI"), "block 1: is not base64"),
         (RSA_PEM.replace(b"\nMII", b"\nProc-Type: 4\n\nMII"), "block 1: is not base64"),
         (RSA_PEM.replace(b"MIIBI", b"MIIBJ"), "block 1: cannot be read as a PUBLIC KEY"),
         (block("PUBLIC KEY", b""), "block 1: cannot be read as a PUBLIC KEY"),
         (block("CERTIFICATE", b"\x30\x00"), "block 1: cannot be read as a CERTIFICATE"),
+        (of_version(9), "block 1: cannot be read as a CERTIFICATE"),
         (block("CERTIFICATE REQUEST", b""), "block 1: is 'CERTIFICATE REQUEST', expected PUBLIC KEY"),
         (block("EC PARAMETERS", b""), "block 1: is 'EC PARAMETERS'"),
         ("-----BEGIN é-----\n-----END é-----".encode(), "block 1: is '\\\\xc3"),
@@ -472,9 +481,12 @@ def test_no_bytes_crash(body: bytes) -> None:
             call(body, origin="x")
 
 
+# a certificate with such a number is read all the same, with a warning of the library
+odd_serials = pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
 _PEMS = [RSA_PEM, RSA_PKCS1_PEM, EC_PEM, CERTIFICATE, block("PUBLIC KEY", ml_dsa("ML-DSA-44")[0])]
 
 
+@odd_serials
 @given(st.data())
 def test_no_damaged_pem_crashes(data: st.DataObject) -> None:
     content = bytearray(data.draw(st.sampled_from(_PEMS)))
@@ -484,6 +496,7 @@ def test_no_damaged_pem_crashes(data: st.DataObject) -> None:
     assert code_of(read_public_keys, bytes(content), origin="x") in (None, "key-invalid", "key-private")
 
 
+@odd_serials
 @given(st.sampled_from(_PEMS), st.data())
 def test_no_damaged_der_crashes(content: bytes, data: st.DataObject) -> None:
     label = content.split(b"-----")[1].decode().removeprefix("BEGIN ")
@@ -491,6 +504,17 @@ def test_no_damaged_der_crashes(content: bytes, data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 3))):
         der[data.draw(st.integers(0, len(der) - 1))] = data.draw(st.integers(0, 255))
     assert code_of(read_public_keys, block(label, bytes(der)), origin="x") in (None, "key-invalid")
+
+
+@odd_serials
+def test_no_damaged_length_or_kind_crashes() -> None:
+    for content in _PEMS:
+        label = content.split(b"-----")[1].decode().removeprefix("BEGIN ")
+        der = base64.b64decode(b"".join(content.splitlines()[1:-1]))
+        for position in range(60):
+            for value in (0x00, 0x02, 0x05, 0x30, 0x80, 0x84, 0xFF):
+                changed = der[:position] + bytes([value]) + der[position + 1 :]
+                assert code_of(read_public_keys, block(label, changed), origin="x") in (None, "key-invalid")
 
 
 def test_the_bytes_of_a_document_are_gos() -> None:
