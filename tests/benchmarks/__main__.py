@@ -36,11 +36,12 @@ def main() -> int:
             _show(row, rows)
     finally:
         stage.communicate()
-    for row in _in_process("tests.benchmarks.emulator_throughput", dict(os.environ)):
-        _show(row, rows)
-    missed = [row.name for row in rows if not row.met]
+    for module in ("emulator_throughput", "publishing", "serve_throughput"):
+        for row in _in_process(f"tests.benchmarks.{module}", dict(os.environ)):
+            _show(row, rows)
+    missed = [row.name for row in rows if row.met is False]
     print(
-        f"{len(rows)} rows, {len(rows) - len(missed)} targets met"
+        f"{len(rows)} rows, {sum(row.met is True for row in rows)} targets met"
         + (f"; missed: {'; '.join(missed)}" if missed else "")
     )
     if file is not None:
@@ -65,8 +66,9 @@ def _show(row: Row, rows: list[Row]) -> None:
     rows.append(row)
     peer = f"{row.peer}: {row.peer_value} {row.unit}" if row.peer is not None else ""
     ratio = f"ratio {row.ratio}" if row.ratio is not None else ""
-    mark = "met " if row.met else "MISSED"
-    print(f"{mark:7}{row.name:58}{row.value:>10} {row.unit:5}{peer:42}{ratio:14}{row.target}", flush=True)
+    mark = {True: "met", False: "MISSED", None: "-"}[row.met]
+    value = row.note if row.value is None else f"{row.value:>10} {row.unit:5}"
+    print(f"{mark:7}{row.name:58}{value}{peer:42}{ratio:14}{row.target}", flush=True)
 
 
 if __name__ == "__main__":

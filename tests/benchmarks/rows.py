@@ -21,13 +21,15 @@ class Row:
     """One measured figure beside its peer's, and its target."""
 
     name: str
-    value: float
+    value: float | None
+    """None where it could not be measured here; ``note`` says why."""
     unit: str
     peer: str | None = None
     peer_value: float | None = None
     ratio: float | None = None
     target: str
-    met: bool
+    met: bool | None
+    note: str = ""
 
     def as_json(self) -> str:
         """The row as one JSON object."""
