@@ -539,7 +539,7 @@ SLOW = {("demo",), ("emulator",), ("issuer", "serve"), ("issuer", "watch"), ("to
 NEEDS_A_ROTATION = {path for path in EVERY if path[0] == "keys" and path[1:] not in ((), ("plan",))}
 """Examples that speak of a key in some phase of a rotation: test_keys_command.py."""
 
-STATUSES = {("issuer", "verify"): 1}
+STATUSES: dict[tuple[str, ...], int] = {("issuer", "verify"): 1}
 """Nobody serves the issuer of the examples: what a cloud would say of it is the right answer."""
 
 

@@ -87,7 +87,8 @@ def _publish_lines(report: PublishReport) -> Iterator[_Line]:
         yield from _target_lines(target)
     if report.verification is not None:
         yield _Line(0, "seen from outside")
-        yield from _verify_lines(report.verification)
+        # what is published now may be seen a while later: of this run nothing has failed
+        yield from _verify_lines(report.verification, failed="warning")
     if report.error is not None:
         yield _Line(0, f"what was written is not recorded: {report.error.message}", "FAILED")
     if report.has_tampering:
@@ -134,11 +135,9 @@ def _target_lines(target: TargetReport) -> Iterator[_Line]:
             yield _Line(1, target.error.hint, "hint")
 
 
-def _verify_lines(report: VerifyReport) -> Iterator[_Line]:
+def _verify_lines(report: VerifyReport, *, failed: str = "FAILED") -> Iterator[_Line]:
     for check in report.checks:
-        word = (
-            "ok" if check.ok else {"tampering": "ALERT", "warning": "warning", "info": "ok"}.get(check.level, "FAILED")
-        )
+        word = "ok" if check.ok else {"tampering": "ALERT", "warning": "warning", "info": "ok"}.get(check.level, failed)
         took = "" if check.seconds is None else f" ({check.seconds:.2f} s)"
         yield _Line(1, f"{check.name}: {check.detail}{took}", word)
 
