@@ -281,6 +281,13 @@ def test_what_breaks_a_rule_without_end_is_told_some_times() -> None:
     assert 1 < sum(each.rule == "key-without-kid" for each in found) <= 20
 
 
+def test_no_finding_quotes_a_password() -> None:
+    secret = "user:c2VjcmV0@oidc.example.com:8443//a?b#c"
+    for found in (lint_issuer(f"http://{secret}"), lint_issuer(ISSUER, f"http://{secret}")):
+        assert len(found) > 2
+        assert "c2VjcmV0" not in str(found)
+
+
 def test_a_long_text_is_cut_and_escaped() -> None:
     found = lint_issuer("http://\x1b[2J" + "a" * 5000)
     assert all("\x1b" not in each.message and len(each.message) < 1000 for each in found)
