@@ -58,6 +58,7 @@ def test_every_text_has_parts_and_none_is_lost(url: str) -> None:
             "[fd00::1]",
             "[ff0e::1]",
             "[::ffff:10.0.0.1]",
+            "[::ffff:100.64.0.1]",
             "[2001:db8::1]",
         ),
     ],
