@@ -262,8 +262,7 @@ def timeline(state: State, observation: Observation, policy: Policy) -> tuple[Ti
         past = _past(state.keys.get(status.kid), status)
         begins = [*(since for _, since in past), status.since]
         rows.extend(
-            TimelineRow(status.kid, phase, since, end, "")
-            for (phase, since), end in zip(past, begins[1:], strict=True)
+            TimelineRow(status.kid, phase, since, end, "") for (phase, since), end in zip(past, begins[1:], strict=True)
         )
         rows.append(TimelineRow(status.kid, status.phase, status.since, status.until, _waits_for(status)))
     return tuple(sorted(rows, key=lambda row: (row.since is None, row.since or observation.at, row.kid)))
