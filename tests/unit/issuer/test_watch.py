@@ -132,6 +132,14 @@ def test_a_leader_begins_with_a_round_and_rests_until_the_next_poll() -> None:
     assert (status.rounds, status.failures, status.verified_at) == (1, 0, 1000.0)
 
 
+def test_a_leader_that_never_verified_is_dated_from_its_beginning() -> None:
+    world = World()
+    world.clock.now = 2000.0
+    world.lead()
+    [status] = world.controller.status.issuers
+    assert (status.verified_at, status.rounds) == (2000.0, 0)
+
+
 def test_without_a_lease_this_one_leads() -> None:
     world = World(lease=False)
     world.lead()
@@ -356,6 +364,22 @@ def test_at_the_end_the_lease_is_given_back_and_connections_are_closed() -> None
     thread.join(10.0)
     assert not thread.is_alive()
     assert (world.issuer.runs, world.lease.released, world.issuer.closed, raised) == ([False], True, True, [])
+
+
+def test_the_first_round_comes_with_the_lease_however_late() -> None:
+    world = World()
+    assert world.lease is not None
+    world.lease.duration_seconds = 0.1
+    thread, stop, _ = _run(world)
+    time.sleep(0.3)
+    assert world.issuer.runs == []
+    world.lease.held = True
+    deadline = time.monotonic() + 10.0
+    while not world.issuer.runs and time.monotonic() < deadline:
+        time.sleep(0.01)
+    stop.set()
+    thread.join(10.0)
+    assert world.issuer.runs == [False]
 
 
 def test_a_lease_that_may_not_be_used_ends_the_controller() -> None:

@@ -131,6 +131,16 @@ def test_a_failed_reading_leaves_what_was_read_and_its_age() -> None:
     assert (made.failures, made.failures_total) == (2, 2)
 
 
+def test_failures_are_counted_in_a_row() -> None:
+    away = UnavailableError("away", code="cluster-unavailable")
+    made = job(away, away, Reading(keys=(OLD,)), away)
+    for now in range(3):
+        made.refresh(float(now))
+    assert (made.failures, made.failures_total) == (0, 2)
+    made.refresh(3.0)
+    assert (made.failures, made.failures_total) == (1, 3)
+
+
 def test_a_reading_that_removes_every_key_is_a_failure() -> None:
     made = job(Reading(keys=(OLD,)), Reading(keys=(OLD,), removed=lambda _: True))
     assert made.refresh(0.0)
