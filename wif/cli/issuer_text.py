@@ -28,7 +28,7 @@ _OUTCOMES = {
     "unchanged": "nothing to change",
     "written": "written",
     "would-write": "would be written",
-    "failed": "FAILED",
+    "failed": "not brought up to date",
 }
 
 _KEYS = (
@@ -130,7 +130,7 @@ def _target_lines(target: TargetReport) -> Iterator[_Line]:
     for sentence in target.warnings:
         yield _Line(1, sentence, "warning")
     if target.error is not None:
-        yield _Line(1, target.error.message, "FAILED")
+        yield _Line(1, target.error.message)
         if target.error.hint:
             yield _Line(1, target.error.hint, "hint")
 
