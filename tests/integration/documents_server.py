@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import trustme
 
 from wif.core.discovery import encode_document
@@ -24,6 +25,7 @@ from wif.serve.certificates import Certificate
 from wif.serve.httpd import Address, App, HttpServer, Limits, run
 
 WAIT_SECONDS = 20.0
+SCHEMAS = Path(__file__).parents[2] / "docs" / "reference" / "schemas"
 
 
 class Authority:
@@ -120,6 +122,8 @@ class ServeProcess:
         if "issuers" not in self.place:
             status = self.end(0)
             raise NotStarted(status, str(self.place.get("error", {}).get("code")), self.messages())
+        schema = json.loads((SCHEMAS / f"issuer-{command}.json").read_text())
+        jsonschema.validate(self.place, schema, cls=jsonschema.Draft202012Validator)
         if "url" in self.place:
             self.port = int(self.place["url"].rpartition(":")[2])
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import shutil
 import signal
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -455,6 +458,25 @@ def test_plain_http_behind_a_proxy(world: World) -> None:
         Wire(process.port) as wire,
     ):
         until(lambda: wire.get(JWKS).status == 200, what="documents")
+
+
+def test_the_example_of_the_help_runs(world: World) -> None:
+    example = next(line for line in _help("serve").splitlines() if "/srv/issuer" in line)
+    words = shlex.split(example.replace("/srv/issuer", str(world.documents)))
+    assert words[:3] == ["wif", "issuer", "serve"]
+    with ServeProcess(*words[3:], "--port", "0", folder=world.folder) as process:
+        until(lambda: world.get(process, JWKS).status == 200, what="documents")
+
+
+def _help(command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "wif", "issuer", command, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return done.stdout
 
 
 # -- an API server -------------------------------------------------------------------------------------------------

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.integration.documents_server import ServeProcess, until
 from tests.integration.rotating import Site
+from tests.publishing import key_files
 from wif.core.public_keys import IssuerKey
 from wif.emulator.apiserver import ApiServer, missing_assets
 from wif.emulator.authority import Authority
@@ -244,3 +248,17 @@ def test_a_lease_that_may_not_be_used_ends_it_with_the_missing_right(cluster: Cl
     assert replica.child.wait(30.0) == 1
     replica.end()
     assert any("leases" in message for message in replica.messages())
+
+
+def test_the_example_of_the_help_runs_without_a_cluster(tmp_path: Path) -> None:
+    key_file = Path(key_files(tmp_path, 1)[0].path).rename(tmp_path / "sa.pub")
+    command = [sys.executable, "-m", "wif", "issuer", "watch", "--help"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    example = text.rstrip().splitlines()[-1].replace("file:///srv/issuer", f"file://{tmp_path}/out")
+    words = shlex.split(example)
+    assert words[:3] == ["wif", "issuer", "watch"]
+    environment = {"XDG_STATE_HOME": str(tmp_path)}
+    with Replica(*words[3:], "--no-verify", command="watch", folder=tmp_path, environment=environment) as replica:
+        until(lambda: (tmp_path / "out" / DISCOVERY).exists(), what="published")
+        assert replica.place["lease"] is None
+    assert key_file.exists()

@@ -53,7 +53,10 @@ _STEPS = ("abort", "adopt", "advance", "forget", "plan", "remove", "retire", "st
 KEYS = {f"keys {name}" for name in _STEPS}
 """Run in test_keys_command.py, against an API server."""
 
-SPECIAL = {"emulator", "issuer publish", "issuer unpublish", "issuer verify", "token request", *KEYS}
+SERVERS = {"issuer serve", "issuer watch"}
+"""Held to their schemas at each start in test_issuer_serve.py and test_issuer_watch.py."""
+
+SPECIAL = {"emulator", "issuer publish", "issuer unpublish", "issuer verify", "token request", *KEYS, *SERVERS}
 """Commands with a test of their own, below or elsewhere."""
 
 

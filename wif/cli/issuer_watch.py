@@ -30,7 +30,11 @@ GRACE_SECONDS = 25
 """Less than the 30 s that Kubernetes gives a pod to end."""
 
 
-@command("watch", example="wif issuer watch --issuer https://oidc.example.com --to s3://oidc", log_level="info")
+@command(
+    "watch",
+    example="wif issuer watch --issuer https://issuer.example.com --public-key sa.pub --to file:///srv/issuer",
+    log_level="info",
+)
 @issuer_options(several=True, rotation=True)
 @click.option("--lease", metavar="NAMESPACE/NAME", help="Leader election among replicas. Default: this one leads.")
 @click.option("--identity", envvar="POD_NAME", metavar="NAME", help="In the Lease. Default: POD_NAME, the host's name.")
