@@ -68,10 +68,8 @@ def _show(row: Row, rows: list[Row]) -> None:
     ratio = f"ratio {row.ratio}" if row.ratio is not None else ""
     mark = {True: "met", False: "MISSED", None: "-"}[row.met]
     value = row.note if row.value is None else f"{row.value:>10} {row.unit:5}"
-    print(
-        f"{mark:7}{row.name:58}{value}{peer:42}{ratio:14}{row.target} {row.note if row.value is not None else ''}".rstrip(),
-        flush=True,
-    )
+    note = f" ({row.note})" if row.note and row.value is not None else ""
+    print(f"{mark:7}{row.name:58}{value}{peer:42}{ratio:14}{row.target}{note}", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import urllib3
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.integration.documents_server import Authority, NotStarted, Reply, ServeProcess, Wire, until, write_documents
+from wif.core.issuer_state import State, Tombstone, encode_state
 from wif.core.public_keys import IssuerKey, read_key_set
 from wif.emulator.apiserver import ApiServer
 from wif.issuer.verify import verify
@@ -177,6 +179,22 @@ def test_keys_of_pem_files_and_key_sets_by_the_settings(world: World) -> None:
     with world.serve("--config-file", "wif.yaml", "--all", source=False) as process:
         world.until_answered(process)
         assert kids(world.get(process, JWKS)) == {OTHER.key_id}
+
+
+def test_a_removed_key_is_not_served_whoever_vouches_for_it(world: World) -> None:
+    """The trusted state's tombstone, also one that is set while the server runs."""
+    (world.folder / "keys.json").write_text(json.dumps({"keys": [dict(KEY.jwk), dict(OTHER.jwk)]}))
+    state = world.folder / "state.json"
+    stone = Tombstone(removed_at=datetime.now(UTC), how="removed", jwk=OTHER.jwk, fingerprint=OTHER.fingerprint)
+    words = ["--issuer", ISSUER, "--jwks", "keys.json", "--state", str(state), "--refresh", "1"]
+    with world.serve(*words, source=False) as process:
+        world.until_answered(process)
+        assert kids(world.get(process, JWKS)) == {KEY.key_id, OTHER.key_id}
+        state.write_bytes(encode_state(State(issuer=ISSUER, removed={OTHER.key_id: stone})))
+        until(lambda: kids(world.get(process, JWKS)) == {KEY.key_id}, what="the tombstone")
+        state.unlink()
+        time.sleep(2.5)
+        assert kids(world.get(process, JWKS)) == {KEY.key_id}, "a state that was read is not forgotten"
 
 
 # -- sources that change and fail ---------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ LIMITS = Limits(
     headers=20,
     body_bytes=10_000,
     pipelined=8,
+    handshake_seconds=1.0,
     head_seconds=1.0,
     body_seconds=1.0,
     answer_seconds=2.0,
@@ -113,6 +114,14 @@ def test_a_connection_that_says_nothing_is_cut(wire: Wire) -> None:
     began = time.monotonic()
     assert wire.reply().status == 408
     assert time.monotonic() - began < 4.0
+
+
+def test_a_handshake_that_never_ends_is_cut(server: HttpServer) -> None:
+    began = time.monotonic()
+    with Wire(server.port) as plain:
+        plain.socket.sendall(b"\x16\x03\x01\x02\x00\x01")
+        assert plain.ended()
+    assert 0.5 < time.monotonic() - began < 5.0
 
 
 def test_a_later_head_that_drips_in_is_cut_too(wire: Wire) -> None:

@@ -184,6 +184,6 @@ def _health(
 
     registry = new_registry()
     registry.register(ServeMetrics(app, refresher, server))
-    health = HealthApp(registry=registry, unready=lambda: [f"no documents for {name}" for name in app.unready])
+    health = HealthApp(registry=registry, unready=refresher.unready)
     address = Address(host=options["health_host"], port=options["health_port"])
     return health, HttpServer(health, address=address, limits=Limits(connections=100), name="health")

@@ -291,6 +291,11 @@ class Controller:
             "next_seconds": round(next_in, 1),
         }
         _LOGGER.log(logging.INFO if now.ok else logging.WARNING, "round done", extra={"wif": fields})
+        for text in now.warnings:
+            if text not in before.warnings:
+                _LOGGER.warning("%s", text, extra={"wif": {"issuer": issuer}})
+        if now.next_step != before.next_step:
+            _LOGGER.info("next step of the rotation: %s", now.next_step or "none", extra={"wif": {"issuer": issuer}})
         for notice in notices(issuer, before, now):
             level = logging.INFO if notice.kind == "Normal" else logging.WARNING
             _LOGGER.log(level, "%s", notice.message, extra={"wif": {"issuer": issuer, "reason": notice.reason}})

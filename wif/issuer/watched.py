@@ -255,9 +255,22 @@ def found(report: PublishReport) -> Findings:
         targets=targets,
         tampering=tuple(dict.fromkeys([*(text for target in targets for text in target.tampering), *in_public])),
         verified=None if public is None else public.ok,
-        failed_checks=tuple(f"{check.name}: {check.detail}" for check in public.failed) if public else (),
-        warnings=report.warnings,
+        failed_checks=tuple(f"{check.name}: {check.detail}" for check in public.failed if check.level in _FAILING)
+        if public
+        else (),
+        error=report.error,
+        warnings=(*_managed(report), *(finding.message for finding in report.findings), *report.warnings),
     )
+
+
+_FAILING = ("error", "tampering", "drift")
+"""Levels of checks that make a verification fail."""
+
+
+def _managed(report: PublishReport) -> tuple[str, ...]:
+    if report.managed is None:
+        return ()
+    return (f"{report.managed.provider} publishes this issuer itself: there is nothing to watch",)
 
 
 def _tampering_of(target: TargetReport) -> tuple[str, ...]:

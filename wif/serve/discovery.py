@@ -198,12 +198,6 @@ class DiscoveryApp:
         self._any = {} if self.by_host else _united(self._tables)
         self._spellings: dict[bytes, Mapping[str, tuple[_Document, ServedIssuer]]] = {}
 
-    @property
-    def unready(self) -> tuple[str, ...]:
-        """The issuers whose documents cannot be answered now."""
-        now = self.clock()
-        return tuple(each.issuer for each in self.issuers if not each.is_servable(now))
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's
         """Answer one request."""
         if_none_match: bytes | None = None

@@ -49,7 +49,6 @@ TICK_SECONDS = 1.0
 """How often deadlines are looked over and the Date header is renewed."""
 CERTIFICATE_SECONDS = 5.0
 """How often the certificate's files are looked at."""
-HANDSHAKE_SECONDS = 10.0
 FAREWELL_SECONDS = 5.0
 """For a client to answer TLS' close_notify."""
 BACKLOG = 1024
@@ -72,6 +71,8 @@ class Limits:
     """413."""
     pipelined: int = 32
     """Requests of one connection that wait for the answer to an earlier one: 429."""
+    handshake_seconds: float = 10.0
+    """For TLS; connections count as such from its end."""
     head_seconds: float = 10.0
     """From the connection, or from the first byte of a later request, to its whole head: 408."""
     body_seconds: float = 30.0
@@ -227,7 +228,7 @@ class HttpServer:
         if self.certificate is not None:
             tls = {
                 "ssl": self.certificate.server_context(),
-                "ssl_handshake_timeout": HANDSHAKE_SECONDS,
+                "ssl_handshake_timeout": self.guard.limits.handshake_seconds,
                 "ssl_shutdown_timeout": FAREWELL_SECONDS,
             }
         self._renew_date()

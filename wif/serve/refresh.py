@@ -195,6 +195,19 @@ class Refresher:
         """Read until the event is set. A reading under way then is left behind."""
         self._rota.run(stop)
 
+    def unready(self) -> tuple[str, ...]:
+        """Why the server is no good yet, or no more: an issuer was not even tried, or none can be answered.
+
+        One of many that is broken is told by metrics and log; it takes nothing away from the others.
+        """
+        now = self._clock()
+        untried = [job for job in self.jobs if job.issuer.read_at is None and not job.failures_total]
+        if untried:
+            return tuple(f"the documents of {job.issuer.issuer} are being read" for job in untried)
+        if any(job.issuer.is_servable(now) for job in self.jobs):
+            return ()
+        return tuple(f"no documents for {job.issuer.issuer}" for job in self.jobs)
+
     def refresh(self, job: Job) -> float:
         """Read one job now; the time at which it is due again."""
         job.refresh(self._clock())

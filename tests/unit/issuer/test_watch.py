@@ -7,13 +7,18 @@ import threading
 import time
 from collections.abc import Hashable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from wif.core.issuer_lint import recognise_managed
 from wif.errors import RefusedError, UnavailableError, WifError
+from wif.issuer.checks import Check, Level
+from wif.issuer.report import PublishReport, TargetReport
 from wif.issuer.schedule import Timing
+from wif.issuer.verify import VerifyReport
 from wif.issuer.watch import STUCK_SECONDS, Controller, Notice, notices
-from wif.issuer.watched import Findings, IssuerStatus, TargetStatus
+from wif.issuer.watched import Findings, IssuerStatus, TargetStatus, found
 
 AWAY = UnavailableError("away", code="cluster-unavailable")
 CONFLICT = UnavailableError("others write", code="write-conflict")
@@ -289,6 +294,77 @@ def test_the_controller_tells_what_a_round_found() -> None:
     assert "a key was missing" in world.told[1].message
     [status] = world.controller.status.issuers
     assert (status.repaired, status.tampering_rounds) == (1, 1)
+
+
+# -- what a run of the publisher says, in the controller's words --------------------------------------------------
+
+
+def report(*targets: TargetReport, checks: tuple[Check, ...] = (), **more: Any) -> PublishReport:
+    verification = VerifyReport(issuer="https://i", checks=checks) if checks else None
+    return PublishReport(
+        name="a",
+        issuer="https://i",
+        jwks_uri="https://i/jwks",
+        dry_run=False,
+        targets=targets,
+        verification=verification,
+        **more,
+    )
+
+
+def check(name: str, level: Level, ok: bool = False) -> Check:
+    return Check(name=name, ok=ok, level=level, detail=f"{name} is wrong")
+
+
+def test_tampering_at_a_target_and_at_the_public_address() -> None:
+    foreign = TargetReport(name="s3://b", outcome="unchanged", keys=("k",), foreign=("x",), tampering=("nobody: x",))
+    seen = found(report(foreign, checks=(check("unknown-keys", "tampering"), check("jwks-uri", "tampering"))))
+    assert seen.tampering == ("nobody: x", "unknown-keys is wrong", "jwks-uri is wrong")
+    assert (seen.verified, seen.ok) == (False, False)
+    assert seen.targets[0].tampering == ("nobody: x",)
+
+
+@pytest.mark.parametrize("field", ["foreign", "altered", "lost"])
+def test_what_a_report_only_lists_is_tampering_too(field: str) -> None:
+    listed: dict[str, Any] = {field: ("x",)}
+    seen = found(report(TargetReport(name="s3://b", outcome="unchanged", **listed)))
+    assert len(seen.tampering) == 1
+    assert "x" in seen.tampering[0]
+
+
+def test_what_only_may_break_fails_nothing() -> None:
+    seen = found(report(checks=(check("cache", "warning"), check("tls", "error", ok=True))))
+    assert (seen.verified, seen.failed_checks, seen.ok) == (True, (), True)
+    seen = found(report(checks=(check("keys", "drift"), check("cache", "warning"), check("note", "info"))))
+    assert (seen.verified, seen.failed_checks) == (False, ("keys: keys is wrong",))
+    assert found(report()).verified is None
+
+
+def test_a_run_that_ended_early_and_targets_that_failed() -> None:
+    assert found(report(error=AWAY)).error is AWAY
+    seen = found(report(TargetReport(name="s3://b", outcome="failed", error=CONFLICT)))
+    assert (seen.targets[0].error, seen.ok) == (CONFLICT, False)
+
+
+def test_an_issuer_that_its_provider_publishes_is_said_to_be_so() -> None:
+    managed = recognise_managed("https://oidc.eks.eu-central-1.amazonaws.com/id/0123456789ABCDEF0123456789ABCDEF")
+    seen = found(report(managed=managed))
+    assert "itself" in seen.warnings[0]
+    assert seen.ok
+
+
+def test_warnings_and_the_next_step_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    world.issuer.findings = replace(GOOD, warnings=("a thing",), next_step="wait")
+    world.lead()
+    with caplog.at_level("INFO", logger="wif.watch"):
+        world.step(0.0)
+        world.issuer.seen = "two"
+        world.step(15.0)
+    messages = [record.message for record in caplog.records]
+    assert messages.count("a thing") == 1
+    assert messages.count("next step of the rotation: wait") == 1
+    assert messages.count("round done") == 2
 
 
 # -- the status ---------------------------------------------------------------------------------------------------

@@ -190,6 +190,20 @@ def test_the_refresher_notes_when_a_client_may_come_back() -> None:
     assert refresher.refresh(made) == made.issuer.next_read_at == 101.0
 
 
+def test_one_broken_issuer_does_not_take_the_others_out_of_service() -> None:
+    clock = Clock(0.0)
+    away = UnavailableError("away", code="cluster-unavailable")
+    good, broken = job(Reading(keys=(OLD,)), away, stale=100.0), job(away)
+    refresher = Refresher([good, broken], clock=clock, chance=lambda: 0.5)
+    assert len(refresher.unready()) == 2
+    refresher.refresh(good)
+    assert refresher.unready() == (f"the documents of {ISSUER} are being read",)
+    refresher.refresh(broken)
+    assert refresher.unready() == ()
+    clock.now = 101.0
+    assert refresher.unready() == (f"no documents for {ISSUER}",) * 2
+
+
 def test_many_jobs_are_each_read_again_and_again_by_one_thread_at_a_time() -> None:
     class Slow(Source):
         def __init__(self) -> None:
