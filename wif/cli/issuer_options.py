@@ -98,6 +98,9 @@ _OPTIONS = (
 _ROTATION = ("cache_seconds", "skew_seconds", "longest_token_seconds")
 """What only a rotation uses."""
 
+_PUBLISHING = ("to", "cache_control", "verify", "allow_private")
+"""What only publishing and verifying use; serving does neither."""
+
 _OWN = ("issuer", "jwks_uri", "public_keys", "jwks", "to", "state")
 """What no two issuers share. One of the first, sources and targets among them, on the command line describes a whole
 issuer there, and the file is not asked."""
@@ -122,12 +125,13 @@ class ChosenIssuer(NamedTuple):
     """All issuers of the file, by name."""
 
 
-def issuer_options(*, several: bool = False, rotation: bool = False) -> Callable[[F], F]:
+def issuer_options(*, several: bool = False, rotation: bool = False, publishing: bool = True) -> Callable[[F], F]:
     """Options for an issuer's settings and for the choice of issuers; read by :func:`choose_issuers`.
 
     Args:
         several: whether the command works on many issuers of the file at once.
         rotation: also the settings that only a rotation uses.
+        publishing: also those of targets and of the look from outside.
     """
 
     def decorate(function: F) -> F:
@@ -141,14 +145,16 @@ def issuer_options(*, several: bool = False, rotation: bool = False) -> Callable
             metavar="NAME",
             help=f"An issuer of wif.yaml{'; repeatable' if several else ''}.",
         )(function)
-        function = click.option(
-            f"{_PREFIX}single_writer",
-            "--single-writer",
-            is_flag=True,
-            help="Nobody else writes what --to names: a place without conditional writes will do.",
-        )(function)
+        if publishing:
+            function = click.option(
+                f"{_PREFIX}single_writer",
+                "--single-writer",
+                is_flag=True,
+                help="Nobody else writes what --to names: a place without conditional writes will do.",
+            )(function)
+        left_out = (*(() if rotation else _ROTATION), *(() if publishing else _PUBLISHING))
         for option in reversed(_OPTIONS):
-            if rotation or option.setting not in _ROTATION:
+            if option.setting not in left_out:
                 function = _added(function, option)
         return function
 

@@ -32,7 +32,7 @@ _CHOOSING = ("names", "all", "issuer", "kubeconfig", "context", "api_servers", "
 
 
 @command("serve", example="wif issuer serve --from /srv/issuer --tls-cert tls.crt --tls-key tls.key", log_level="info")
-@issuer_options(several=True)
+@issuer_options(several=True, publishing=False)
 @click.option(
     "--from",
     "places",
