@@ -24,7 +24,7 @@ from wif.emulator.apiserver import ApiServer, missing_assets
 from wif.emulator.guarded import GuardedPrograms, Program
 from wif.errors import UnavailableError
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 OWN_AUDIENCE = "https://kubernetes.default.svc"
 

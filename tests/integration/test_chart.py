@@ -17,7 +17,7 @@ import yaml
 
 from wif.emulator.apiserver import ASSETS_VARIABLE, ApiServer
 
-pytestmark = [pytest.mark.integration]
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 ROOT = Path(__file__).parent.parent.parent
 CHART = ROOT / "deploy" / "helm" / "wif"

@@ -35,7 +35,7 @@ from wif.issuer.publish import Publisher
 from wif.issuer.report import PublishReport
 from wif.issuer.state_store import StateStore
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 PUBLISHERS, KEYS, SUBSET = 200, 50, 8
 

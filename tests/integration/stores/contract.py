@@ -204,6 +204,7 @@ class StoreContract:
             won = [number for number, created in enumerate(pool.map(create, range(self.clients))) if created]
         assert [f"creator-{number}" for number in won] == self.standing(stores[0])
 
+    @pytest.mark.one_python
     def test_no_writer_of_many_loses_its_key(self, open_store: OpenStore) -> None:
         stores = [open_store() for _ in range(self.clients)]
         began = time.monotonic()

@@ -11,6 +11,7 @@ __all__ = ["MotoServer"]
 import functools
 import logging
 import threading
+import uuid
 from typing import Any
 
 import moto.s3.responses
@@ -46,7 +47,6 @@ class MotoServer:
     def __init__(self) -> None:
         _repair()
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        self._buckets = 0
 
     def __enter__(self) -> MotoServer:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else a line for each of thousands of requests
@@ -62,8 +62,7 @@ class MotoServer:
         """The name of a new bucket, whose objects anybody may read."""
         import boto3
 
-        self._buckets += 1
-        name = f"bucket-{self._buckets}"
+        name = f"bucket-{uuid.uuid4().hex[:12]}"  # moto keeps its buckets for the process, not for the server
         client = boto3.client(
             "s3",
             endpoint_url=self.endpoint,

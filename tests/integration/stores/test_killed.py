@@ -16,7 +16,7 @@ from tests.integration.stores import endless
 from tests.integration.stores.azurite import ACCOUNT
 from tests.integration.stores.gcs import TOKEN
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 ROUNDS = 8
 
