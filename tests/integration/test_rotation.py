@@ -303,9 +303,7 @@ def test_the_wrong_order_is_found_published_and_told(world: World, emulator: Emu
     variables = emulator.environment()
     server.reconfigure(signing_key=new_key, key_files=(*before.key_files, new_key))
     try:
-        assert exchange("azure", world.token("azure", server=1), variables).startswith(
-            ("key-not-published", "issuer-unreachable")  # the second where no other key is left in the set
-        )
+        assert exchange("azure", world.token("azure", server=1), variables).startswith("key-not-published")
 
         found = rotation.status()
         assert found.exit_status == 3
@@ -405,7 +403,9 @@ def test_an_emergency_removal_says_what_stays_exposed(world: World, emulator: Em
     assert report.consequences
     assert report.exit_status == 3, "API servers sign with a key that clouds refuse"
     assert kid not in world.published()["file"] + world.published()["s3"]
-    assert exchange("azure", world.token("azure"), emulator.environment()).startswith("key-not-published")
+    said = exchange("azure", world.token("azure"), emulator.environment())
+    # the second where the set has no other key
+    assert said.startswith(("key-not-published", "issuer-unreachable"))
     with pytest.raises(UnsafeStep):
         rotation.forget(kid)
     assert kid not in phases(rotation.forget(kid, force=True))
