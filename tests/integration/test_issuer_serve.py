@@ -421,7 +421,7 @@ def test_an_idle_connection_is_used_once_more_while_it_stops(world: World) -> No
         assert wires[0].ended()
         began = time.monotonic()
         assert wires[1].ended(), "idle ones end before the grace period does"
-        assert time.monotonic() - began < 9.0
+        assert time.monotonic() - began < 7.5
         assert process.child.wait(10.0) == 0
 
 
