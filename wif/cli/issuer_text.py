@@ -126,7 +126,7 @@ def _target_lines(target: TargetReport) -> Iterator[_Line]:
     for sentence in target.tampering:
         yield _Line(1, sentence, "ALERT")
     for sentence in target.drift:
-        yield _Line(1, sentence)
+        yield _Line(1, f"before: {sentence}" if target.outcome == "written" else sentence)
     for sentence in target.warnings:
         yield _Line(1, sentence, "warning")
     if target.error is not None:
