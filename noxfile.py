@@ -129,8 +129,9 @@ def e2e(session: nox.Session) -> None:
     """Real SDKs and servers on loopback, a real API server of KUBEBUILDER_ASSETS; on the oldest and newest Python."""
     _install(session, "test")
     session.env["WIF_AZURITE"] = _azurite(session)
+    # three workers on two cores: these tests wait for servers more than they compute
     chosen = [] if session.python == PYTHONS[0] else ["-m", "not one_python"]
-    _pytest(session, "tests/integration", "-n", "2", "--dist", "loadgroup", *chosen)
+    _pytest(session, "tests/integration", "-n", "3", "--dist", "loadgroup", *chosen)
 
 
 def _azurite(session: nox.Session) -> str:

@@ -32,8 +32,11 @@ def api_server() -> Iterator[ApiServer]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Under xdist's loadgroup one worker gets these tests, so that one server is started and not one each."""
     for item in items:
-        if {"api_server", "cluster"} & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if "api_server" in fixtures:
             item.add_marker(pytest.mark.xdist_group("api_server"))
+        elif "cluster" in fixtures:  # API servers of a module's own
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.hookimpl(trylast=True)
