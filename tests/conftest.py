@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,16 @@ def watch() -> Iterator[Watch]:
     """The audit hook itself, for the tests of it."""
     yield WATCH
     WATCH.release()
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was() -> Iterator[None]:
+    """A command that runs in this process sets up the log for itself; the next test finds it as it was."""
+    logger = logging.getLogger("wif")
+    before = (logger.handlers[:], logger.level, logger.propagate, logging.root.manager.disable)
+    yield
+    logger.handlers[:], level, logger.propagate, logging.root.manager.disable = before
+    logger.setLevel(level)
 
 
 @pytest.hookimpl
