@@ -29,13 +29,13 @@ def watch() -> Iterator[Watch]:
 
 
 @pytest.fixture(autouse=True)
-def log_as_it_was() -> Iterator[None]:
-    """A command that runs in this process sets up the log for itself; the next test finds it as it was."""
+def untouched_log() -> None:
+    """A command that ran in this process has set up the log for itself; each test finds it as a program does."""
     logger = logging.getLogger("wif")
-    before = (logger.handlers[:], logger.level, logger.propagate, logging.root.manager.disable)
-    yield
-    logger.handlers[:], level, logger.propagate, logging.root.manager.disable = before
-    logger.setLevel(level)
+    logger.handlers[:] = []
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
+    logging.disable(logging.NOTSET)
 
 
 @pytest.hookimpl
