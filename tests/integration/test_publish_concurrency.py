@@ -38,6 +38,8 @@ from wif.issuer.state_store import StateStore
 pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 PUBLISHERS, KEYS, SUBSET = 200, 50, 8
+RUNS = 5
+"""Of one publisher: where two cores are 200 clients and their server, some are not served in time and come back."""
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,12 @@ def all_at_once(keys: Sequence[KeyFile], state: Path, shared: Shared) -> list[Pu
         mine = [keys[(number + step * 7) % KEYS] for step in range(SUBSET)]
         run = Publisher(settings(mine, shared.target, state=state), **shared.more)
         gate.wait()
-        return run.run()
+        for _ in range(RUNS):
+            report = run.run()
+            error = report.targets[0].error
+            if error is None or not error.retryable:
+                break
+        return report
 
     with ThreadPoolExecutor(PUBLISHERS) as pool:
         return [done.result(timeout=500) for done in [pool.submit(one, number) for number in range(PUBLISHERS)]]
