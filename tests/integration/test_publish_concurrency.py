@@ -35,7 +35,11 @@ from wif.issuer.publish import Publisher
 from wif.issuer.report import PublishReport
 from wif.issuer.state_store import StateStore
 
-pytestmark = [pytest.mark.integration, pytest.mark.one_python]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.one_python,
+    pytest.mark.xdist_group("many"),  # one after the other: each keeps both cores busy
+]
 
 PUBLISHERS, KEYS, SUBSET = 200, 50, 8
 RUNS = 5

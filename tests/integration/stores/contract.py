@@ -205,6 +205,7 @@ class StoreContract:
         assert [f"creator-{number}" for number in won] == self.standing(stores[0])
 
     @pytest.mark.one_python
+    @pytest.mark.xdist_group("many")
     def test_no_writer_of_many_loses_its_key(self, open_store: OpenStore) -> None:
         stores = [open_store() for _ in range(self.clients)]
         began = time.monotonic()
