@@ -202,7 +202,8 @@ def _install_locked(session: nox.Session, wheel: Path) -> None:
 def lock(session: nox.Session) -> None:
     """Renew the packages of the image: versions and hashes for every platform, from the project's own extras."""
     session.install("-q", "uv>=0.9")
-    common = ["--universal", "--python-version", "3.13", "--generate-hashes", "--no-emit-index-url", "--no-annotate"]
+    common = ["--universal", "--python-version", VERSIONS[0], "--generate-hashes"]
+    common += ["--no-emit-index-url", "--no-annotate"]
     extras = [word for extra in IMAGE_EXTRAS for word in ("--extra", extra)]
     compile_ = ["uv", "pip", "compile", "--upgrade", "--quiet", "--no-header", *common]
     session.run(*compile_, *extras, "-o", "deploy/requirements.txt", "pyproject.toml")
