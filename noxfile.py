@@ -1,7 +1,8 @@
 """The one entrance to every check: ``nox`` runs all of them, ``nox -l`` lists them, ``nox -s tests`` runs one.
 
-Each session installs what it needs from the project's own files (extras and dependency groups of pyproject.toml)
-with plain pip. Arguments after ``--`` go to the tool: ``nox -s tests -- -k freshness``.
+Each session installs what it needs from the project's own files (extras and dependency groups of pyproject.toml),
+with uv where nox finds it (``pip install 'nox[uv]'``), else with pip. Arguments after ``--`` go to the tool:
+``nox -s tests -- -k freshness``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2.9"
-nox.options.default_venv_backend = "virtualenv"
+nox.options.default_venv_backend = "uv|virtualenv"  # eleven environments: 3 s each with uv, a minute with pip
 nox.options.error_on_missing_interpreters = False
 nox.options.sessions = ["lint", "types", "contracts", "tests", "e2e", "aiobotocore", "docs", "build"]
 
