@@ -33,7 +33,7 @@ IMAGE_EXTRAS = ("publish", "serve", "gcp")
 AZURITE_VERSION = "3.37.0"
 """Azure's own storage emulator, for the tests of that target."""
 
-PURE = "wif/core/*,wif/clouds/*,wif/trust/*,wif/config/*,wif/errors.py"
+PURE = "wif/core/*,wif/clouds/*,wif/trust/*,wif/admission/*,wif/config/*,wif/errors.py"
 """The half without I/O; its branches are covered whole."""
 
 

@@ -289,6 +289,27 @@ def _table() -> Mapping[str, CodeInfo]:
             "The published documents are not what a cloud needs to see.",
             "correct what the failed checks name",
         ),
+        # -- admission ---------------------------------------------------------------------------------
+        "review-invalid": i(
+            "review",
+            "What was sent is no AdmissionReview of a kind that is answered.",
+            "send admission.k8s.io/v1 as JSON, as the API server does",
+        ),
+        "pod-refused": i(
+            "annotation",
+            "A pod or a ServiceAccount would be refused by the webhook.",
+            "correct what the findings name; wif webhook explain shows them all",
+        ),
+        "policy-unsupported": i(
+            "policy",
+            "A MutatingAdmissionPolicy cannot express what was asked for.",
+            "run the webhook for it, or leave out what the message names",
+        ),
+        "certificate-failed": i(
+            "certificate",
+            "The webhook's certificate could not be made, stored or registered.",
+            "check the right to the Secret and to the webhook configurations, which the message names",
+        ),
         "unsafe-step": i(
             "rotation",
             "The step would break tokens that are still in use, or cannot be shown to be safe.",

@@ -9,7 +9,16 @@ import pytest
 
 from tests.watch import WATCH
 
-PURE = ("core", "clouds", "trust", "test_config.py", "test_config_issuers.py", "test_errors.py")
+PURE = (
+    "core",
+    "clouds",
+    "trust",
+    "admission",
+    "test_config.py",
+    "test_config_issuers.py",
+    "test_config_webhook.py",
+    "test_errors.py",
+)
 HERE = Path(__file__).parent
 
 

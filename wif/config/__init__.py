@@ -33,6 +33,8 @@ Layer = Mapping[str, Any]
 
 ISSUERS = "issuers"
 """The section that :func:`wif.config.issuers.load_issuers` reads."""
+WEBHOOK = "webhook"
+"""The section that :func:`wif.config.webhook.load_webhook` reads."""
 
 
 class AwsSettings(NamedTuple):
@@ -158,7 +160,7 @@ _CLOUDS = ("aws", "gcp", "azure")
 
 
 def from_document(document: object, *, origin: str, is_named: bool) -> Layer:
-    """Check the content of a ``wif.yaml``, but for the section of its issuers.
+    """Check the content of a ``wif.yaml``, but for the sections of issuers and webhook.
 
     Args:
         document: what the YAML says.
@@ -172,7 +174,7 @@ def from_document(document: object, *, origin: str, is_named: bool) -> Layer:
         return {}
     layer: dict[str, Any] = {}
     for name, value in _members(document, origin, "").items():
-        if name == ISSUERS:
+        if name in (ISSUERS, WEBHOOK):
             continue
         if name in _CLOUDS:
             layer |= {f"{name}.{inner}": item for inner, item in _members(value, origin, name).items()}

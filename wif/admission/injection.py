@@ -1,0 +1,95 @@
+"""What is put into a pod, as values: what a dialect says, before it meets the pod.
+
+A dialect reads annotations and says parts; :mod:`wif.admission.merging` fits the parts into one pod and writes the
+JSON patch. A part depends on the ServiceAccount, the settings and :class:`~wif.admission.dialects.PodFacts` alone,
+never on the containers of one pod, so that it can be kept.
+"""
+
+from __future__ import annotations
+
+__all__ = ["POD_HASH", "Collision", "EnvGroup", "EnvRule", "InitContainer", "Mount", "Part", "Variable", "Volume"]
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+POD_HASH = "{pod-hash}"
+"""In the name of a volume (and of its mounts): the first 30 hex digits of SHA-256 of the pod's name, or of its
+``generateName`` followed by `` (prefix)``."""
+
+EnvRule = Literal["absent", "group", "replace"]
+"""``absent``: each variable that the container has not. ``group``: all of them, where the container has none of them.
+``replace``: added, or put in place of the container's own."""
+
+Collision = Literal["keep", "replace"]
+"""What becomes of a foreign one of the same name: it stays and the part is not injected, or ours takes its place."""
+
+
+class Variable(NamedTuple):
+    """One environment variable."""
+
+    name: str
+    value: str
+
+
+class EnvGroup(NamedTuple):
+    """Variables that are decided on together, in order."""
+
+    rule: EnvRule
+    variables: tuple[Variable, ...]
+
+
+class Volume(NamedTuple):
+    """A volume of the pod."""
+
+    content: Mapping[str, Any]
+    """The whole JSON object; its ``name`` may hold :data:`POD_HASH`. Two parts may say the same volume: it is added
+    once."""
+    first: bool = False
+    """Before the pod's own volumes, in place of after them."""
+    collision: Collision = "keep"
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return str(self.content["name"])
+
+
+class Mount(NamedTuple):
+    """A mount in every container that the part is for."""
+
+    volume: str
+    path: str
+    read_only: bool = True
+    collision: Collision = "keep"
+
+
+class InitContainer(NamedTuple):
+    """A container that prepares something; put before the pod's own, or in place of one of the same name."""
+
+    content: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One identity, or several that stand together, for some containers of the pod."""
+
+    dialect: str
+    cloud: str
+    identity: str
+    """What the pod becomes, as the audit and ``explain`` show it: the role, the e-mail or principal, the client id."""
+    audiences: tuple[str, ...] = ()
+    """Of the tokens in its volumes."""
+    volumes: tuple[Volume, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    env: tuple[EnvGroup, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    """Written to the pod, in place of what it says."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    init_containers: tuple[InitContainer, ...] = ()
+    only: frozenset[str] | None = None
+    """Names of the containers it is for; None is every one."""
+    skip: frozenset[str] = frozenset()
+    """Names of containers it is not for. The dialect's own init containers are never in it."""
+    left_alone: tuple[frozenset[str], ...] = ()
+    """A container that has a variable of each of these sets is left alone, mounts included. Empty: none is."""
