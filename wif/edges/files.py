@@ -32,7 +32,8 @@ Path = str | os.PathLike[str]
 _POSIX = os.name == "posix"
 _EXTRA_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
-_LOCK_POLL_SECONDS = 0.02
+_LOCK_POLL_SECONDS = (0.01, 0.25)
+"""Between two looks at a lock: at first, and at most. Two hundred that all look often keep the holder from working."""
 
 
 class NotRegular(OSError):
@@ -173,6 +174,7 @@ def locked(path: Path, *, timeout_seconds: float = 10.0, directory: int | None =
         _unusable(path, error)
     try:
         ends = time.monotonic() + timeout_seconds
+        pause, longest = _LOCK_POLL_SECONDS
         while not _try_lock(descriptor):
             if time.monotonic() >= ends:
                 raise ConfigurationError(
@@ -180,7 +182,8 @@ def locked(path: Path, *, timeout_seconds: float = 10.0, directory: int | None =
                     code="file-unusable",
                     hint="look for a process that hangs; the lock ends with it",
                 )
-            time.sleep(_LOCK_POLL_SECONDS)
+            time.sleep(pause)
+            pause = min(longest, 2 * pause)
         yield
     finally:
         os.close(descriptor)  # which also unlocks
