@@ -1,0 +1,72 @@
+"""The facts of a pod that dialects may know, and the words that these depend on."""
+
+from __future__ import annotations
+
+__all__ = ["Vocabulary", "is_windows", "pod_facts"]
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from wif.admission.dialects import PodFacts
+from wif.admission.pod import Pod, PodSpec
+from wif.config.webhook import WebhookSettings
+
+OS_LABELS = ("kubernetes.io/os", "beta.kubernetes.io/os")
+"""Of nodes, by which node selectors choose the operating system."""
+
+PFN_WRITTEN = ("workload-identity-provider", "service-account-email", "audience", "external-credentials-json")
+"""Annotations that are written to the pod and never read from it; ``token-expiration`` is both."""
+
+
+class Vocabulary(NamedTuple):
+    """The prefixes that are read, and what stands under them but is written by the webhook itself."""
+
+    prefixes: tuple[str, ...]
+    record: str
+    """The annotation that says what was injected."""
+    written: frozenset[str]
+    written_prefix: str
+
+    @classmethod
+    def of(cls, settings: WebhookSettings) -> Vocabulary:
+        """That of these settings."""
+        record = f"{settings.prefix}/injected"
+        written = {f"{settings.gcp_prefix}/{name}" for name in PFN_WRITTEN}
+        return cls(
+            settings.prefixes,
+            record,
+            frozenset({record, f"{settings.aws_prefix}/pod-identity", *written}),
+            f"{settings.prefix}/file.",
+        )
+
+    def chosen(self, values: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
+        """Annotations or labels that a dialect may read, sorted."""
+        if not values:
+            return ()
+        prefixes = self.prefixes
+        found = [pair for pair in values.items() if pair[0].startswith(prefixes)]
+        if not found:
+            return ()
+        written, begin = self.written, self.written_prefix
+        return tuple(sorted([pair for pair in found if pair[0] not in written and not pair[0].startswith(begin)]))
+
+
+def is_windows(spec: PodSpec) -> bool:
+    """Whether the pod is for Windows nodes, by its ``os`` or its node selector."""
+    if spec.os is not None and spec.os.name:
+        return spec.os.name == "windows"
+    selector = spec.node_selector
+    return bool(selector) and any(selector.get(label) == "windows" for label in OS_LABELS)
+
+
+def pod_facts(pod: Pod, vocabulary: Vocabulary) -> PodFacts:
+    """What dialects may know of this pod."""
+    spec, metadata = pod.spec, pod.metadata
+    security = spec.security_context
+    return PodFacts(
+        vocabulary.chosen(metadata.annotations) if metadata is not None else (),
+        vocabulary.chosen(metadata.labels) if metadata is not None else (),
+        is_windows(spec),
+        security is not None and security.fs_group is not None,
+        bool(spec.host_network),
+    )
