@@ -66,6 +66,7 @@ class Call:
 
     __slots__ = (
         "_allowed_bytes",
+        "_body_bytes",
         "_handle",
         "_lock",
         "aborted",
@@ -77,7 +78,10 @@ class Call:
         "thread",
     )
 
-    def __init__(self, *, deadline: float, limits: Limits, idle_seconds: float) -> None:
+    def __init__(
+        self, *, deadline: float, limits: Limits, idle_seconds: float, body_bytes: int = MAX_ENCODED_BYTES
+    ) -> None:
+        self._body_bytes = body_bytes
         self.deadline = deadline
         self.idle_seconds = idle_seconds
         self.limits = limits
@@ -104,7 +108,7 @@ class Call:
 
     def allow_body(self) -> None:
         """The header lines are read: from here on the body's bound counts."""
-        self._allowed_bytes = MAX_ENCODED_BYTES
+        self._allowed_bytes = self._body_bytes
 
     def count(self, received: int) -> None:
         """Count received bytes against the bound."""

@@ -7,9 +7,9 @@ __all__ = ["KUBERNETES_NAME", "PROBE_AUDIENCE", "REQUEST_SECONDS", "SERVICE_ACCO
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from wif.core.flow import Request, Response
 from wif.core.hosts import AllowedHosts
@@ -29,8 +29,10 @@ from wif.edges.kube_answers import (
     warnings_of,
 )
 from wif.edges.token_request import MAX_EXPIRATION_SECONDS, IssuedToken, TokenRequest
-from wif.edges.transport import Transport
+from wif.edges.transport import Incoming, Transport
 from wif.errors import ConfigurationError, TokenError, TransportError, UnavailableError, WifError
+
+T = TypeVar("T")
 
 REQUEST_SECONDS = 10.0
 """Wall time of one request; the API server's own admission may take some of it."""
@@ -38,6 +40,8 @@ REQUEST_SECONDS = 10.0
 _PAUSE_SECONDS = 0.25
 _MAX_PAUSE_SECONDS = 5.0
 """Before the one retry: by default, and where Retry-After asks for more."""
+
+_MAX_REFUSAL_BYTES = 65_536
 
 PROBE_AUDIENCE = "urn:wif:probe"
 """An audience that nobody accepts: for tokens that are looked at and dropped."""
@@ -287,7 +291,7 @@ class KubeClient:
         self,
         method: str,
         path: str,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         *,
         content_type: str = "application/json",
         repeat: bool = True,
@@ -318,6 +322,53 @@ class KubeClient:
         if not 200 <= answer.status < 300:
             raise failure(answer, method=method, path=path, server=self.server)
         return self._object(answer.body, method, path)
+
+    def stream(
+        self,
+        path: str,
+        read: Callable[[Incoming], T],
+        *,
+        accept: str = "application/json",
+        timeout_seconds: float = REQUEST_SECONDS,
+        silence_seconds: float = REQUEST_SECONDS,
+    ) -> T:
+        """Let a function take the answer to a GET as it comes; sent once.
+
+        Args:
+            read: see :meth:`wif.edges.transport.Transport.stream`; called for an answer of 200 alone.
+            timeout_seconds: of the whole, until ``read`` says otherwise.
+            silence_seconds: the longest that nothing comes.
+
+        Raises:
+            RefusedError: cluster-refused, the missing right named; ``status`` 410 where a version is too old.
+            UnavailableError: cluster-unavailable; its cause is a TransportError ``timeout`` for silence.
+        """
+
+        def checked(answer: Incoming) -> T:
+            if answer.status == 200:
+                return read(answer)
+            raise failure(_short(answer), method="GET", path=path, server=self.server)
+
+        headers = {"accept": accept}
+        if authorization := self._access.authorization():
+            headers["authorization"] = authorization
+        request = Request(
+            method="GET", url=self.server + path, headers=headers, operation=f"GET {path.partition('?')[0]}"
+        )
+        try:
+            return self._transport.stream(
+                request,
+                deadline=time.monotonic() + timeout_seconds,
+                silence_seconds=silence_seconds,
+                hosts=self._hosts,
+                read=checked,
+            )
+        except TransportError as error:
+            raise self._unasked(error) from error
+
+    def abort(self, thread: int | None = None) -> None:
+        """End requests under way, from another thread: of one thread (``threading.get_ident()``), or all."""
+        self._transport.abort(thread)
 
     def _object(self, body: bytes, method: str, path: str) -> Mapping[str, Any]:
         try:
@@ -377,12 +428,15 @@ class KubeClient:
         try:
             return transport.send(request, deadline=time.monotonic() + timeout_seconds, hosts=self._hosts)
         except TransportError as error:
-            raise UnavailableError(
-                f"{self.origin} cannot be asked: {error.message}",
-                code="cluster-unavailable",
-                hint="check the address and the CA in the kubeconfig, and that the API server is ready",
-                retryable=error.retryable,
-            ) from error
+            raise self._unasked(error) from error
+
+    def _unasked(self, error: TransportError) -> UnavailableError:
+        return UnavailableError(
+            f"{self.origin} cannot be asked: {error.message}",
+            code="cluster-unavailable",
+            hint="check the address and the CA in the kubeconfig, and that the API server is ready",
+            retryable=error.retryable,
+        )
 
 
 def _refused(answer: Response, request: TokenRequest, server: str) -> WifError:
@@ -402,6 +456,16 @@ def _refused(answer: Response, request: TokenRequest, server: str) -> WifError:
     return TokenError(
         what, code="token-request-refused", hint=hint, status=answer.status, cloud_code=reason, retryable=False
     )
+
+
+def _short(answer: Incoming) -> Response:
+    """The answer with what fits of its body: a refusal is a small object."""
+    body = b""
+    for chunk in answer.chunks():
+        body += chunk
+        if len(body) > _MAX_REFUSAL_BYTES:
+            break
+    return Response(status=answer.status, headers=answer.headers, body=body)
 
 
 def _retry_after(answer: Response) -> float:

@@ -22,7 +22,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from wif.core.flow import Response
 from wif.edges.stores import WriteConflict
@@ -94,6 +94,7 @@ def failure(answer: Response, *, method: str, path: str, server: str) -> WifErro
     """
     reason, message = status_of(answer)
     what = f"{method} {urlsplit(path).path} at {server}: {answer.status} {reason}: {message}"
+    retry_after = answer.headers.get("retry-after", "")
     error: WifError
     if answer.status == 409:
         error = WriteConflict(what)
@@ -108,6 +109,7 @@ def failure(answer: Response, *, method: str, path: str, server: str) -> WifErro
             status=answer.status,
             cloud_code=reason,
             retryable=answer.status == 429 or answer.status >= 500,
+            retry_after_seconds=float(retry_after) if retry_after.isascii() and retry_after.isdigit() else None,
         )
     return RefusedError(
         what, code="cluster-refused", hint=_hint(answer.status, method, path), status=answer.status, cloud_code=reason
@@ -125,6 +127,7 @@ def _hint(status: int, method: str, path: str) -> str | None:
 
 def _right(method: str, path: str) -> str:
     """The RBAC rule that a request needs, in words."""
+    query = parse_qs(urlsplit(path).query)
     segments = urlsplit(path).path.strip("/").split("/")
     if segments[0] == "api" and len(segments) > 2:
         group, rest = "", segments[2:]
@@ -137,7 +140,9 @@ def _right(method: str, path: str) -> str:
     if rest[0] == "namespaces" and len(rest) > 2:
         namespace, rest = rest[1], rest[2:]
     resource, name = "/".join([rest[0], *rest[2:]]), rest[1] if len(rest) > 1 else None
-    verb = _VERBS.get(method) or ("get" if name else "list")
+    verb = _VERBS.get(method) or ("get" if name else "watch" if "watch" in query else "list")
+    if name is None:  # the API server takes this selector for a name
+        name = query.get("fieldSelector", [""])[0].partition("metadata.name=")[2] or None
     words = f"the verb {verb} on the resource {resource} of the API group {group!r}"
     if name:
         words += f" named {name!r}"

@@ -6,16 +6,17 @@ Retries, caches and the meaning of an answer are not here: ``exchange`` owns the
 
 from __future__ import annotations
 
-__all__ = ["MAX_BODY_BYTES", "Transport", "shared_transport"]
+__all__ = ["MAX_BODY_BYTES", "Incoming", "Transport", "shared_transport"]
 
 import logging
 import os
 import re
+import sys
 import threading
 import time
 import weakref
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from urllib3 import Timeout
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, HTTPConnectionPool, PoolManager
 
     from wif.core.hosts import AllowedHosts
+
+T = TypeVar("T")
 
 _log = logging.getLogger("wif.transport")
 
@@ -67,6 +70,27 @@ class Target(NamedTuple):
     def shown(self) -> str:
         """``host:port`` for messages."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Incoming:
+    """An answer whose body is still coming; see :meth:`Transport.stream`. Header names are lower case."""
+
+    def __init__(self, answer: BaseHTTPResponse, call: Call) -> None:
+        self.status = answer.status
+        self.headers = _checked_headers(answer)
+        self._answer = answer
+        self._call = call
+
+    def keep_until(self, deadline: float) -> None:
+        """The end of the body, by ``time.monotonic()``, in place of the deadline of the whole request."""
+        self._call.deadline = deadline
+
+    def chunks(self, most_bytes: int = 65_536) -> Iterator[bytes]:
+        """What has come, as soon as it comes. The caller bounds the whole."""
+        while chunk := self._answer.read1(most_bytes):
+            yield chunk
+        if self._call.over:  # what looks like the end of the body may be our own shutdown
+            raise TimeoutError("no whole answer before the deadline")
 
 
 class Transport:
@@ -131,26 +155,58 @@ class Transport:
             TransportError: connection-failed, tls-failed, proxy-failed, timeout, redirect-refused,
                 response-too-large, response-malformed.
         """
+        started = time.monotonic()
+        call = Call(deadline=deadline, limits=self._limits, idle_seconds=self._idle_seconds)
+        response = self._send(request, hosts, call, lambda answer: _read(answer, call, self._max_body_bytes))
+        if _log.isEnabledFor(logging.DEBUG):
+            elapsed = time.monotonic() - started
+            _log.debug("%s: after %.3f s %s", request.operation, elapsed, describe_response(response))
+        return response
+
+    def stream(
+        self,
+        request: Request,
+        *,
+        deadline: float,
+        silence_seconds: float,
+        hosts: AllowedHosts,
+        read: Callable[[Incoming], T],
+    ) -> T:
+        """Send one request, once, and let a function take its answer as it comes, e.g. the events of a watch.
+
+        Args:
+            request: what to send.
+            deadline: as of :meth:`send`, until the function says otherwise.
+            silence_seconds: the longest that nothing comes.
+            hosts: the hosts that may see it.
+            read: called once the headers are there; the connection ends with it. Errors of its own come through, but
+                for those of reading.
+
+        Raises:
+            ConfigurationError, TransportError: as :meth:`send`; ``timeout`` for silence too.
+        """
+        call = Call(
+            deadline=deadline,
+            limits=self._limits._replace(read_seconds=silence_seconds),
+            idle_seconds=self._idle_seconds,
+            body_bytes=sys.maxsize,
+        )
+        return self._send(request, hosts, call, lambda answer: read(Incoming(answer, call)))
+
+    def _send(self, request: Request, hosts: AllowedHosts, call: Call, read: Callable[[BaseHTTPResponse], T]) -> T:
         hosts.check(request.url)
         target = _target(request)
         headers = _headers(request)
-        debug = _log.isEnabledFor(logging.DEBUG)
-        if debug:
+        if _log.isEnabledFor(logging.DEBUG):
             _log.debug("%s", describe_request(request))
-        started = time.monotonic()
-        call = Call(deadline=deadline, limits=self._limits, idle_seconds=self._idle_seconds)
         with self._lock:
             self._calls.add(call)
         try:
             with connections.sending(call):
-                response = self._exchange(request, target, headers, call)
+                return self._exchange(request, target, headers, call=call, read=read)
         finally:
             with self._lock:
                 self._calls.discard(call)
-        if debug:
-            elapsed = time.monotonic() - started
-            _log.debug("%s: after %.3f s %s", request.operation, elapsed, describe_response(response))
-        return response
 
     def abort(self, thread: int | None = None) -> None:
         """Shut down the sockets of requests under way, from another thread; their senders get ``timeout``.
@@ -171,7 +227,15 @@ class Transport:
         for manager in managers:
             manager.clear()
 
-    def _exchange(self, request: Request, target: Target, headers: dict[str, str], call: Call) -> Response:
+    def _exchange(
+        self,
+        request: Request,
+        target: Target,
+        headers: dict[str, str],
+        *,
+        call: Call,
+        read: Callable[[BaseHTTPResponse], T],
+    ) -> T:
         trust = proxy = None
         if self._given is None:
             trust = authorities(self.cloud, self._environ)
@@ -182,7 +246,7 @@ class Transport:
                 pool = connections.pool_of(self._manager(trust, proxy), target.scheme, target.host, target.port)
                 answer = self._open(pool, request, target, headers=headers, call=call)
                 try:
-                    return _read(answer, call, self._max_body_bytes)
+                    return read(answer)
                 finally:
                     answer.close()  # a whole answer's connection is back in its pool already
             except CAUGHT as error:
@@ -215,7 +279,7 @@ class Transport:
             redirect=False,
             assert_same_host=False,
             timeout=Timeout(
-                connect=call.allowance(self._limits.connect_seconds), read=call.allowance(self._limits.read_seconds)
+                connect=call.allowance(call.limits.connect_seconds), read=call.allowance(call.limits.read_seconds)
             ),
             preload_content=False,
             decode_content=False,
@@ -264,12 +328,17 @@ def _headers(request: Request) -> dict[str, str]:
     return headers
 
 
-def _read(answer: BaseHTTPResponse, call: Call, max_body_bytes: int) -> Response:
+def _checked_headers(answer: BaseHTTPResponse) -> Mapping[str, str]:
     headers = {name.lower(): value for name, value in answer.headers.items()}
     if answer.status in (301, 302, 303, 307, 308):
         raise RedirectAnswer(headers.get("location", ""))
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise MalformedAnswer("a compressed body, which was not asked for")
+    return headers
+
+
+def _read(answer: BaseHTTPResponse, call: Call, max_body_bytes: int) -> Response:
+    headers = _checked_headers(answer)
     if int(headers.get("content-length") or 0) > max_body_bytes:
         raise OversizedAnswer("its body")
     chunks: list[bytes] = []
