@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 POD_HASH = "{pod-hash}"
-"""In the name of a volume (and of its mounts): the first 30 hex digits of SHA-256 of the pod's name, or of its
-``generateName`` followed by `` (prefix)``."""
+"""In the name of a volume and of its mounts, in the path of a mount and in the value of a variable: the first 30 hex
+digits of SHA-256 of the pod's name, or of its ``generateName`` followed by `` (prefix)``."""
 
 EnvRule = Literal["absent", "group", "replace"]
 """``absent``: each variable that the container has not. ``group``: all of them, where the container has none of them.
