@@ -7,7 +7,7 @@ __all__ = ["Vocabulary", "is_windows", "pod_facts"]
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from wif.admission.dialects import PodFacts
+from wif.admission.dialects import EKS_LABELS, PodFacts
 from wif.admission.pod import Pod, PodSpec
 from wif.config.webhook import WebhookSettings
 
@@ -32,10 +32,11 @@ class Vocabulary(NamedTuple):
         """That of these settings."""
         record = f"{settings.prefix}/injected"
         written = {f"{settings.gcp_prefix}/{name}" for name in PFN_WRITTEN}
+        of_eks = (EKS_LABELS,) if "eks" in settings.dialects else ()
         return cls(
-            settings.prefixes,
+            (*settings.prefixes, *of_eks),
             record,
-            frozenset({record, f"{settings.aws_prefix}/pod-identity", *written}),
+            frozenset({record, f"{EKS_LABELS}pod-identity", *written}),
             f"{settings.prefix}/file.",
         )
 

@@ -7,7 +7,7 @@ the other is reported.
 
 from __future__ import annotations
 
-__all__ = ["NAMES", "Dialect", "PodFacts", "Reading", "dialects"]
+__all__ = ["EKS_LABELS", "NAMES", "Dialect", "PodFacts", "Reading", "dialects"]
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -19,6 +19,8 @@ from wif.config.webhook import WebhookSettings
 
 NAMES = ("native", "pfn", "eks", "azure")
 """In the order in which they win."""
+EKS_LABELS = "eks.amazonaws.com/"
+"""Begins the labels of the EKS webhook on pods, whatever the prefix of its annotations is set to."""
 
 
 class PodFacts(NamedTuple):

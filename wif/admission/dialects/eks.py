@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from wif.admission.accounts import ServiceAccount
-from wif.admission.dialects import PodFacts, Reading
+from wif.admission.dialects import EKS_LABELS, PodFacts, Reading
 from wif.admission.dialects.values import (
     Field,
     Place,
@@ -37,11 +37,9 @@ _AUDIENCE = "audience"
 _STS = "sts-regional-endpoints"
 _EXPIRATION = "token-expiration"
 _SKIP = "skip-containers"
-_SKIP_LABEL = "eks.amazonaws.com/skip-pod-identity-webhook"
-"""In the peer's registration, whatever its prefix is."""
+_SKIP_LABEL = f"{EKS_LABELS}skip-pod-identity-webhook"
 
-_AGENT_LABELS = {"eks.amazonaws.com/pod-identity": "enabled"}
-"""As the peer writes it, whatever its prefix is."""
+_AGENT_LABELS = {f"{EKS_LABELS}pod-identity": "enabled"}
 
 _STS_VARIABLE = "AWS_STS_REGIONAL_ENDPOINTS"
 _REGION_VARIABLES = ("AWS_DEFAULT_REGION", "AWS_REGION")
