@@ -27,7 +27,7 @@ from wif.admission.registration import (
     API_VERSION,
     NOT_A_MIRROR_POD,
     RegistrationSettings,
-    annotated,
+    gives_identity,
     inject_label,
     namespace_selector,
 )
@@ -183,7 +183,7 @@ def _native_asks(cloud: str, settings: WebhookSettings) -> str:
     start = literal(f"{settings.prefix}/{cloud}.")
     use = literal(f"{settings.prefix}/use")
     return (
-        f"variables.account.exists(k, k.startsWith({start}) && ({ends}))"
+        f"variables.account.exists(k, k.startsWith({start}) && ({ends}) && variables.account[k] != '')"
         f" && !({use} in variables.pod"
         f" && variables.pod[{use}].split(',').exists(u, u.trim() == {literal(f'{cloud}=none')}))"
         f" && !({_skips_all(f'{settings.prefix}/skip-containers', ',')})"
@@ -200,7 +200,8 @@ def _eks_asks(settings: WebhookSettings) -> str:
 
 def _pfn_asks(settings: WebhookSettings) -> str:
     provider = literal(f"{settings.gcp_prefix}/workload-identity-provider")
-    return f"{provider} in variables.account && !({_skips_all(f'{settings.gcp_prefix}/skip-containers', ',')})"
+    given = f"{provider} in variables.account && variables.account[{provider}] != ''"
+    return f"{given} && !({_skips_all(f'{settings.gcp_prefix}/skip-containers', ',')})"
 
 
 def _azure_asks(settings: WebhookSettings) -> str:
@@ -252,7 +253,7 @@ def _label(settings: WebhookSettings, registration: RegistrationSettings) -> lis
             "resourceRules": [resource_rule(["CREATE", "UPDATE"], "serviceaccounts")],
         },
         "matchConditions": [
-            {"name": "annotated", "expression": annotated("object", settings)},
+            {"name": "gives-an-identity", "expression": gives_identity("object", settings)},
             # its finalizers are taken off by updates, which nobody's label may hold up
             {"name": "not-being-deleted", "expression": "!has(object.metadata.deletionTimestamp)"},
         ],

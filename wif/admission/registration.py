@@ -15,33 +15,35 @@ from __future__ import annotations
 
 __all__ = [
     "API_VERSION",
-    "INJECT_LABEL",
     "NOT_A_MIRROR_POD",
     "FailurePolicy",
     "MatchPolicy",
     "RegistrationSettings",
     "ReinvocationPolicy",
     "annotated",
+    "gives_identity",
+    "identity_patterns",
     "inject_label",
     "namespace_selector",
     "registration",
 ]
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+from wif.admission.annotation_keys import IDENTITY_NAME, NATIVE_TRIGGERS
 from wif.admission.cel_text import literal
+from wif.admission.validation import INJECT_LABEL
 from wif.config.webhook import WebhookSettings
 from wif.errors import ConfigurationError
 
 API_VERSION = "admissionregistration.k8s.io/v1"
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
 """The label with a namespace's own name; the API server sets it, and nobody can set another value."""
-INJECT_LABEL = "inject"
-"""The label of ServiceAccounts by which policies choose their parameters, after the prefix."""
 MUTATE_PATH = "/mutate"
 VALIDATE_PATH = "/validate"
 NOT_A_MIRROR_POD: Mapping[str, str] = {
@@ -276,6 +278,37 @@ def annotated(variable: str, settings: WebhookSettings) -> str:
     """CEL: whether an object carries an annotation of a dialect that is on."""
     starts = " || ".join(f"k.startsWith({literal(prefix)})" for prefix in settings.prefixes)
     return f"has({variable}.metadata.annotations) && {variable}.metadata.annotations.exists(k, {starts})"
+
+
+_PEER_TRIGGERS = {
+    "pfn": "(workload-identity-provider|service-account-email)",
+    "eks": "role-arn",
+    "azure": "(client-id|tenant-id)",
+}
+
+
+def identity_patterns(settings: WebhookSettings) -> list[str]:
+    """Regular expressions of RE2, each for whole keys of annotations that give an identity.
+
+    The same keys as :func:`wif.admission.annotation_keys.clouds_given` knows.
+    """
+    native = "|".join(
+        f"{cloud}(\\.{IDENTITY_NAME})?\\.({'|'.join(fields)})" for cloud, fields in NATIVE_TRIGGERS.items()
+    )
+    rows = (
+        ("native", settings.prefix, f"({native})"),
+        ("pfn", settings.gcp_prefix, _PEER_TRIGGERS["pfn"]),
+        ("eks", settings.aws_prefix, _PEER_TRIGGERS["eks"]),
+        ("azure", settings.azure_prefix, _PEER_TRIGGERS["azure"]),
+    )
+    return [f"{re.escape(prefix)}/{names}" for name, prefix, names in rows if name in settings.dialects]
+
+
+def gives_identity(variable: str, settings: WebhookSettings) -> str:
+    """CEL: whether an object carries an annotation that gives an identity. Such a ServiceAccount has the label."""
+    whole = literal(f"^({'|'.join(identity_patterns(settings))})$")
+    each = f"k.matches({whole}) && {variable}.metadata.annotations[k] != ''"
+    return f"has({variable}.metadata.annotations) && {variable}.metadata.annotations.exists(k, {each})"
 
 
 def _label_may_change(settings: WebhookSettings) -> str:
