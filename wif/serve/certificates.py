@@ -69,6 +69,11 @@ class Certificate:
         outer.sni_callback = choose
         return outer
 
+    @property
+    def current(self) -> ssl.SSLContext:
+        """The context of the pair in use, to look at."""
+        return self._current
+
     def reload(self) -> bool:
         """Look at the files; True where another pair is in use now. A broken pair is logged once and not used."""
         if self._files_stamp() == self._stamp and not self._reported:
