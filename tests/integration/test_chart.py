@@ -1,28 +1,33 @@
-"""The chart, rendered by the real helm and held to the real API server: every object, its rights and its security."""
+"""The chart's publisher and server of documents, held to the real API server: objects, rights and security."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import yaml
 
-from wif.emulator.apiserver import ASSETS_VARIABLE, ApiServer
+from tests.integration.charts import (
+    CHART,
+    RELEASE,
+    Cluster,
+    cluster,
+    helm,
+    in_namespace,
+    parse_command_line,
+    pod_template,
+    rendered,
+    templated,
+    with_crds,
+)
+
+__all__ = ["cluster", "with_crds"]  # fixtures
 
 pytestmark = [pytest.mark.integration, pytest.mark.one_python]
-
-ROOT = Path(__file__).parent.parent.parent
-CHART = ROOT / "deploy" / "helm" / "wif"
-CRDS = ROOT / "tests" / "data" / "crds" / "crds.yaml"
-RELEASE = "docs"
 
 VALUES: Mapping[str, Any] = {
     "publisher": {
@@ -45,87 +50,18 @@ EVERYTHING: Mapping[str, Any] = {
 }
 
 
-def _helm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    program = shutil.which("helm")
-    if program is None:
-        pytest.skip("helm is not on PATH: the chart cannot be rendered")
-    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)
-
-
-def _render(namespace: str, values: Mapping[str, Any], folder: Path, version: str = "1.37.2") -> str:
-    file = folder / "values.yaml"
-    file.write_text(yaml.safe_dump(dict(values)))
-    done = _helm("template", RELEASE, str(CHART), "-n", namespace, "--kube-version", version, "-f", str(file))
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def _objects(rendered: str) -> list[dict[str, Any]]:
-    return [document for document in yaml.safe_load_all(rendered) if document]
-
-
-class Cluster(NamedTuple):
-    """The API server and a namespace of a test's own."""
-
-    server: ApiServer
-    namespace: str
-
-    def kubectl(self, *arguments: str, given: str = "", user: str = "", check: bool = True) -> str:
-        """Run the real kubectl as administrator, or with a ServiceAccount's token."""
-        program = Path(os.environ[ASSETS_VARIABLE]) / "kubectl"
-        command = [str(program), "--kubeconfig", str(self.server.kubeconfig), *arguments]
-        if user:
-            token = self.server.request_token(self.namespace, user, "https://kubernetes.default.svc")
-            command = [
-                str(program), "--kubeconfig", os.devnull, "--server", self.server.url,
-                "--certificate-authority", str(self.server.directory / "ca.crt"), "--token", token, *arguments,
-            ]  # fmt: skip
-        done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=60, check=False)
-        assert not check or done.returncode == 0, done.stderr
-        return done.stdout + done.stderr
-
-    def apply(self, objects: Sequence[Mapping[str, Any]], *flags: str) -> str:
-        """Apply on the server's side, every unknown field an error."""
-        given = "\n---\n".join(json.dumps(each) for each in objects)
-        return self.kubectl("apply", "--server-side", "--validate=strict", *flags, "-f", "-", given=given)
-
-
-@pytest.fixture(scope="module")
-def with_crds(api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> ApiServer:
-    """The API server, with the custom resources of the two operators and a namespace that targets stand in."""
-    cluster = Cluster(api_server, "default")
-    crds = _objects(CRDS.read_text())
-    cluster.apply(crds)
-    for crd in crds:
-        cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{crd['metadata']['name']}")
-    api_server.create_namespace("elsewhere")
-    return api_server
-
-
-@pytest.fixture
-def cluster(with_crds: ApiServer) -> Cluster:
-    """A namespace that enforces the restricted level of pod security."""
-    name = f"chart-{uuid.uuid4().hex[:8]}"
-    with_crds.create_namespace(name, labels={"pod-security.kubernetes.io/enforce": "restricted"})
-    return Cluster(with_crds, name)
-
-
 def test_helm_finds_nothing_wrong(tmp_path: Path) -> None:
     file = tmp_path / "values.yaml"
     file.write_text(yaml.safe_dump(dict(EVERYTHING)))
-    done = _helm("lint", "--strict", str(CHART), "-f", str(file))
+    done = helm("lint", "--strict", str(CHART), "-f", str(file))
     assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("values", [VALUES, EVERYTHING, {"publisher": {**VALUES["publisher"], "mode": "cronjob"}}])
 def test_the_api_server_accepts_every_object(cluster: Cluster, tmp_path: Path, values: Mapping[str, Any]) -> None:
-    objects = _objects(_render(cluster.namespace, values, tmp_path))
+    objects = rendered(cluster.namespace, values, tmp_path)
     assert len(objects) > 10
-    for each in objects:
-        namespaced = each["kind"] not in ("ClusterRole", "ClusterRoleBinding") and "Validating" not in each["kind"]
-        if namespaced:
-            each["metadata"].setdefault("namespace", cluster.namespace)
-    said = cluster.apply(objects, "--dry-run=server")
+    said = cluster.apply(in_namespace(objects, cluster.namespace), "--dry-run=server")
     assert said.count("serverside-applied (server dry run)") == len(objects)
     assert "Warning" not in said
 
@@ -135,9 +71,9 @@ def test_every_pod_passes_where_restricted_is_enforced(cluster: Cluster, tmp_pat
     values = {**EVERYTHING, "publisher": {**VALUES["publisher"], "mode": mode}}
     if mode == "cronjob":
         values["serviceMonitor"] = values["prometheusRule"] = {"enabled": False}
-    objects = _objects(_render(cluster.namespace, values, tmp_path))
+    objects = rendered(cluster.namespace, values, tmp_path)
     cluster.apply([each for each in objects if each["kind"] == "ServiceAccount"], "-n", cluster.namespace)
-    templates = [_pod_template(each) for each in objects if each["kind"] in ("Deployment", "CronJob")]
+    templates = [pod_template(each) for each in objects if each["kind"] in ("Deployment", "CronJob")]
     assert len(templates) == 2
     for number, template in enumerate(templates):
         pod = {"apiVersion": "v1", "kind": "Pod", "spec": template["spec"]}
@@ -147,20 +83,10 @@ def test_every_pod_passes_where_restricted_is_enforced(cluster: Cluster, tmp_pat
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
 
 
-def _pod_template(workload: Mapping[str, Any]) -> dict[str, Any]:
-    spec = workload["spec"] if workload["kind"] == "Deployment" else workload["spec"]["jobTemplate"]["spec"]
-    template: dict[str, Any] = spec["template"]
-    return template
-
-
 @pytest.fixture
 def installed(cluster: Cluster, tmp_path: Path) -> Cluster:
     """The chart's objects for real; no controller is there, so no pod ever runs."""
-    objects = _objects(_render(cluster.namespace, VALUES, tmp_path))
-    for each in objects:
-        if each["kind"] not in ("ClusterRole", "ClusterRoleBinding") and "Validating" not in each["kind"]:
-            each["metadata"].setdefault("namespace", cluster.namespace)
-    cluster.apply(objects)
+    cluster.apply(in_namespace(rendered(cluster.namespace, VALUES, tmp_path), cluster.namespace))
     return cluster
 
 
@@ -228,8 +154,8 @@ def _until_denied(installed: Cluster, command: Sequence[str]) -> str:
 
 
 def test_an_upgrade_leaves_the_state_and_the_lease_alone(tmp_path: Path) -> None:
-    first = _objects(_render("ns", VALUES, tmp_path))
-    second = _objects(_render("ns", {**VALUES, "image": {"tag": "9.9.9"}}, tmp_path))
+    first = rendered("ns", VALUES, tmp_path)
+    second = rendered("ns", {**VALUES, "image": {"tag": "9.9.9"}}, tmp_path)
     kept = [each for each in first if "helm.sh/resource-policy" in each["metadata"].get("annotations", {})]
     assert {each["metadata"]["name"] for each in kept} == {"wif-issuer-state", "oidc"}
     for each in (*kept, *(each for each in first if each["kind"] == "Lease")):
@@ -241,7 +167,7 @@ def test_an_upgrade_leaves_the_state_and_the_lease_alone(tmp_path: Path) -> None
 def test_several_issuers_have_a_state_each(tmp_path: Path) -> None:
     issuer = VALUES["publisher"]["issuers"]["cluster-a"]
     values = {"publisher": {"issuers": {"a": issuer, "b": {**issuer, "state": "configmap:x/y"}, "c": issuer}}}
-    objects = _objects(_render("ns", values, tmp_path))
+    objects = rendered("ns", values, tmp_path)
     [config] = [each for each in objects if each["metadata"]["name"].endswith("-config")]
     issuers = yaml.safe_load(config["data"]["wif.yaml"])["issuers"]
     assert {name: each["state"] for name, each in issuers.items()} == {
@@ -265,9 +191,7 @@ def test_several_issuers_have_a_state_each(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_values_are_refused_with_their_name(tmp_path: Path, values: Mapping[str, Any], said: str) -> None:
-    file = tmp_path / "values.yaml"
-    file.write_text(yaml.safe_dump(dict(values)))
-    done = _helm("template", RELEASE, str(CHART), "-n", "ns", "--kube-version", "1.37.2", "-f", str(file))
+    done = templated("ns", values, tmp_path)
     assert done.returncode != 0
     assert said in done.stderr
 
@@ -276,23 +200,11 @@ def test_wrong_values_are_refused_with_their_name(tmp_path: Path, values: Mappin
 def test_the_command_lines_in_the_chart_are_ones_that_exist(
     tmp_path: Path, values: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import click
-
-    from wif.cli.root import cli
-
     monkeypatch.delenv("KUBECONFIG", raising=False)
-    for each in _objects(_render("ns", values, tmp_path)):
+    for each in rendered("ns", values, tmp_path):
         if each["kind"] not in ("Deployment", "CronJob"):
             continue
-        arguments: list[str] = _pod_template(each)["spec"]["containers"][0]["args"]
-        context: click.Context = click.Context(cli)
-        command: click.Command = cli
-        while isinstance(command, click.Group):
-            name = arguments.pop(0)
-            found = command.get_command(context, name)
-            assert found is not None, name
-            command = found
-        command.make_context(command.name, list(arguments))  # parses every flag, runs nothing
+        parse_command_line(pod_template(each)["spec"]["containers"][0]["args"])
 
 
 def test_the_alerts_ask_for_metrics_that_the_controller_tells(tmp_path: Path) -> None:
@@ -302,7 +214,7 @@ def test_the_alerts_ask_for_metrics_that_the_controller_tells(tmp_path: Path) ->
     told = set()
     for family in WatchMetrics(lambda: ControllerStatus(is_leading=True, now=0.0, issuers=())).collect():
         told.add(f"{family.name}_total" if family.type == "counter" else family.name)
-    [rule] = [each for each in _objects(_render("ns", EVERYTHING, tmp_path)) if each["kind"] == "PrometheusRule"]
+    [rule] = [each for each in rendered("ns", EVERYTHING, tmp_path) if each["kind"] == "PrometheusRule"]
     asked = {name for alert in rule["spec"]["groups"][0]["rules"] for name in re.findall(r"wif_\w+", alert["expr"])}
     assert len(asked) > 4
     assert asked <= told
