@@ -1,21 +1,18 @@
-"""Which annotation speaks of which cloud, and which of them gives an identity: one table for all dialects.
-
-The platform's ConfigMap, the validation of ServiceAccounts and the rendered policies all ask here, so that a
-ServiceAccount that is labelled for one of them is labelled for all.
-"""
+"""Which annotation of a ServiceAccount speaks of which cloud, and which of them gives an identity, in all dialects."""
 
 from __future__ import annotations
 
-__all__ = ["CLOUDS", "IDENTITY_NAME", "NATIVE_TRIGGERS", "clouds_given", "cloud_of", "identity_patterns"]
+__all__ = ["CLOUDS", "IDENTITY_NAME", "NATIVE_TRIGGERS", "cloud_of", "clouds_given"]
 
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import NamedTuple
 
 from wif.config.webhook import WebhookSettings
 
 CLOUDS = ("aws", "gcp", "azure")
-"""In the order of variables, files and records."""
+"""In the order of files, parts and records."""
 
 IDENTITY_NAME = "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?"
 """Of the native dialect's identities; it stands in annotations, paths and profiles."""
@@ -27,51 +24,57 @@ NATIVE_TRIGGERS: Mapping[str, tuple[str, ...]] = {
 }
 """The fields that make an identity of the native dialect."""
 
+
+class _Peer(NamedTuple):
+    cloud: str
+    triggers: tuple[str, ...]
+
+
 _PEERS = {
-    "pfn": ("gcp", ("workload-identity-provider", "service-account-email")),
-    "eks": ("aws", ("role-arn",)),
-    "azure": ("azure", ("client-id", "tenant-id")),
+    "pfn": _Peer("gcp", ("workload-identity-provider", "service-account-email")),
+    "eks": _Peer("aws", ("role-arn",)),
+    "azure": _Peer("azure", ("client-id", "tenant-id")),
 }
 
 
 def cloud_of(key: str, settings: WebhookSettings) -> str | None:
     """The cloud that an annotation of a ServiceAccount speaks of; None for one that speaks of none, or of all."""
     prefix, _, name = key.partition("/")
-    if prefix == settings.prefix and "native" in settings.dialects:
+    dialect = _dialects_by_prefix(settings).get(prefix)
+    if dialect == "native":
         cloud, dot, _ = name.partition(".")
         return cloud if dot and cloud in CLOUDS else None
-    for dialect, (cloud, _) in _PEERS.items():
-        if prefix == _prefix(dialect, settings) and dialect in settings.dialects:
-            return cloud
-    return None
+    return None if dialect is None else _PEERS[dialect].cloud
 
 
 def clouds_given(annotations: Mapping[str, str], settings: WebhookSettings) -> frozenset[str]:
-    """The clouds of which annotations of a ServiceAccount give an identity. An empty value gives none."""
-    pattern = _compiled(identity_patterns(settings))
-    clouds = (cloud_of(key, settings) for key, value in annotations.items() if value and pattern.fullmatch(key))
-    return frozenset(cloud for cloud in clouds if cloud is not None)
+    """The clouds of which the annotations of a ServiceAccount give an identity. An empty value gives none."""
+    patterns = (
+        f"{re.escape(prefix)}/{_triggers(dialect)}" for prefix, dialect in _dialects_by_prefix(settings).items()
+    )
+    whole = _compiled("|".join(patterns))
+    clouds = {cloud_of(key, settings) for key, value in annotations.items() if value and whole.fullmatch(key)}
+    return frozenset(cloud for cloud in CLOUDS if cloud in clouds)
+
+
+def _dialects_by_prefix(settings: WebhookSettings) -> Mapping[str, str]:
+    """Those that are on. Where two have one prefix, the first one in their order has it."""
+    rows = (
+        (settings.prefix, "native"),
+        (settings.gcp_prefix, "pfn"),
+        (settings.aws_prefix, "eks"),
+        (settings.azure_prefix, "azure"),
+    )
+    return {prefix: name for prefix, name in reversed(rows) if name in settings.dialects}
+
+
+def _triggers(dialect: str) -> str:
+    if dialect != "native":
+        return f"({'|'.join(_PEERS[dialect].triggers)})"
+    of_clouds = (f"{cloud}(\\.{IDENTITY_NAME})?\\.({'|'.join(names)})" for cloud, names in NATIVE_TRIGGERS.items())
+    return f"({'|'.join(of_clouds)})"
 
 
 @lru_cache(maxsize=16)
-def identity_patterns(settings: WebhookSettings) -> tuple[str, ...]:
-    """Regular expressions (RE2, for the whole key) of the annotations that give an identity to a ServiceAccount."""
-    patterns = []
-    if "native" in settings.dialects:
-        fields = "|".join(
-            f"{cloud}(\\.{IDENTITY_NAME})?\\.({'|'.join(names)})" for cloud, names in NATIVE_TRIGGERS.items()
-        )
-        patterns.append(f"{re.escape(settings.prefix)}/({fields})")
-    for dialect, (_, names) in _PEERS.items():
-        if dialect in settings.dialects:
-            patterns.append(f"{re.escape(_prefix(dialect, settings))}/({'|'.join(names)})")
-    return tuple(patterns)
-
-
-@lru_cache(maxsize=16)
-def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(patterns))
-
-
-def _prefix(dialect: str, settings: WebhookSettings) -> str:
-    return {"pfn": settings.gcp_prefix, "eks": settings.aws_prefix, "azure": settings.azure_prefix}[dialect]
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)

@@ -1,4 +1,9 @@
-"""Not yet."""
+"""The native dialect: several clouds in one pod, several identities of one cloud, one identity for each container.
+
+A ServiceAccount lists identities (:mod:`~wif.admission.dialects.native_identities`), a pod may choose among them
+(:mod:`~wif.admission.dialects.native_choices`), and gets one volume with everything that the SDKs read
+(:mod:`~wif.admission.dialects.native_files`).
+"""
 
 from __future__ import annotations
 
@@ -8,15 +13,123 @@ from collections.abc import Mapping, Sequence
 
 from wif.admission.accounts import ServiceAccount
 from wif.admission.dialects import PodFacts, Reading
+from wif.admission.dialects.native_choices import Choice, choices, lifetime, parse_pod
+from wif.admission.dialects.native_files import MOUNT_PATH, VOLUME, Files, files, role_session_name
+from wif.admission.dialects.native_identities import Complaints, Identity, parse_account
+from wif.admission.dialects.values import is_denied
 from wif.admission.findings import Finding
+from wif.admission.injection import EnvGroup, EnvRule, Mount, Part, Variable
+from wif.clouds.gcp_config import project_of
+from wif.clouds.gcp_names import ProviderName
 from wif.config.webhook import WebhookSettings
 
-
-def read(account: ServiceAccount, facts: PodFacts, settings: WebhookSettings) -> Reading:  # noqa: ARG001
-    """Say what a pod is given."""
-    return Reading()
+_UNDECIDED = "undecided"
+"""In place of an identity, in audit and ``explain``."""
 
 
-def check(annotations: Mapping[str, str], settings: WebhookSettings) -> Sequence[Finding]:  # noqa: ARG001
+def read(account: ServiceAccount, facts: PodFacts, settings: WebhookSettings) -> Reading:
+    """Say what a pod is given: nothing, where anything has to be refused."""
+    said = parse_account(account.annotations, settings, f"ServiceAccount {account.namespace}/{account.name}")
+    complaints = Complaints(settings.prefix, "the pod")
+    wishes = parse_pod(facts, said, complaints)
+    chosen = choices(said, wishes, complaints)
+    identities = [
+        identity
+        for cloud in dict.fromkeys(choice.cloud for choice in chosen)
+        for identity in said.identities[cloud].values()
+    ]
+    lifetimes = {
+        (identity.cloud, identity.name): lifetime(identity, said, wishes, complaints, settings)
+        for identity in identities
+    }
+    findings = tuple(dict.fromkeys((*said.findings, *complaints.findings)))
+    if not chosen or is_denied(findings):
+        return Reading((), findings)
+    laid_out = files(account, identities, lifetimes, facts, settings)
+    return Reading(tuple(_part(choice, laid_out, account, settings) for choice in chosen), findings)
+
+
+def check(annotations: Mapping[str, str], settings: WebhookSettings) -> Sequence[Finding]:
     """Say what is wrong with a ServiceAccount's annotations."""
-    return ()
+    return parse_account(annotations, settings).findings
+
+
+def _part(choice: Choice, laid_out: Files, account: ServiceAccount, settings: WebhookSettings) -> Part:
+    """Parts share the volume, and so each of them carries all that feeds it."""
+    identity, becomes, env = choice.identity, _UNDECIDED, list[EnvGroup]()
+    if identity is not None:
+        becomes = _becomes(identity, account)
+        env += _ENV[choice.cloud](identity, laid_out, account, settings)
+    if choice.cloud == "aws" and laid_out.aws_config is not None:
+        env.append(_group("absent", AWS_CONFIG_FILE=laid_out.aws_config))
+    return Part(
+        dialect="native",
+        cloud=choice.cloud,
+        identity=becomes,
+        audiences=laid_out.audiences,
+        volumes=(laid_out.volume,),
+        mounts=(Mount(VOLUME, MOUNT_PATH),),
+        env=tuple(group for group in env if group.variables),
+        annotations=laid_out.annotations,
+        only=choice.only,
+        skip=choice.skip,
+    )
+
+
+def _becomes(identity: Identity, account: ServiceAccount) -> str:
+    values = identity.values
+    if identity.cloud == "aws":
+        return str(values["role-arn"])
+    if identity.cloud == "azure":
+        return str(values["client-id"])
+    subject = f"system:serviceaccount:{account.namespace}:{account.name}"
+    return values.get("service-account") or ProviderName.parse(values["provider"]).principal(subject)
+
+
+# -- variables -----------------------------------------------------------------------------------------------------
+# Those that are one identity only together are a group: a container that has one of them has an identity of its own,
+# and half of another would spoil it.
+
+
+def _group(rule: EnvRule, **variables: str | None) -> EnvGroup:
+    return EnvGroup(rule, tuple(Variable(name, value) for name, value in variables.items() if value is not None))
+
+
+def _aws(identity: Identity, laid_out: Files, account: ServiceAccount, settings: WebhookSettings) -> list[EnvGroup]:
+    values = identity.values
+    region = values.get("region")
+    regional = "regional" if region is not None and settings.aws_regional_sts else None
+    return [
+        _group("absent", AWS_STS_REGIONAL_ENDPOINTS=regional),
+        _group("group", AWS_REGION=region, AWS_DEFAULT_REGION=region),
+        _group(
+            "group", AWS_ROLE_ARN=values["role-arn"], AWS_WEB_IDENTITY_TOKEN_FILE=laid_out.tokens["aws", identity.name]
+        ),
+        _group("absent", AWS_ROLE_SESSION_NAME=values.get("session-name", role_session_name(account))),
+    ]
+
+
+def _gcp(identity: Identity, laid_out: Files, account: ServiceAccount, settings: WebhookSettings) -> list[EnvGroup]:  # noqa: ARG001
+    values = identity.values
+    path = laid_out.credentials[identity.name]
+    project = values.get("project", project_of(values.get("service-account")))
+    return [
+        _group("group", GOOGLE_APPLICATION_CREDENTIALS=path, CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE=path),
+        _group("group", GOOGLE_CLOUD_PROJECT=project, CLOUDSDK_CORE_PROJECT=project),
+        _group("absent", CLOUDSDK_COMPUTE_REGION=values.get("region", settings.gcp_region)),
+    ]
+
+
+def _azure(identity: Identity, laid_out: Files, account: ServiceAccount, settings: WebhookSettings) -> list[EnvGroup]:  # noqa: ARG001
+    return [
+        _group(
+            "group",
+            AZURE_CLIENT_ID=identity.values["client-id"],
+            AZURE_TENANT_ID=identity.values["tenant-id"],
+            AZURE_FEDERATED_TOKEN_FILE=laid_out.tokens["azure", identity.name],
+        ),
+        _group("absent", AZURE_AUTHORITY_HOST=settings.azure_authority_host),
+    ]
+
+
+_ENV = {"aws": _aws, "gcp": _gcp, "azure": _azure}
