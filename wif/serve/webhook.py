@@ -161,7 +161,7 @@ class WebhookApp:
             raise _undecided("the ServiceAccount was not found in time") from None
         except WifError as error:
             raise _undecided(error.message) from error
-        except Exception as error:  # noqa: BLE001 - the last barrier: a defect must not end in a traceback
+        except Exception as error:  # the last barrier: a defect must not end in a traceback
             raise _defect(error) from error
         counts, seconds = self.counts, time.perf_counter() - began
         counts.buckets[bisect_left(BOUNDS, seconds)] += 1
