@@ -7,7 +7,7 @@ good while the API server is away.
 
 from __future__ import annotations
 
-__all__ = ["LIMITS", "KubeObject", "Metadata", "Receiver", "WatchLimits", "Watcher", "watch_all"]
+__all__ = ["LIMITS", "KubeObject", "Metadata", "Receiver", "TooLarge", "WatchLimits", "Watcher", "lines", "watch_all"]
 
 import logging
 import random
@@ -125,7 +125,7 @@ _EVENT = msgspec.json.Decoder(_Event)
 _STATUS = msgspec.json.Decoder(_Status)
 
 
-class _TooLarge(Exception):
+class TooLarge(Exception):
     """An answer, or a line of it, is larger than its bound."""
 
 
@@ -219,7 +219,7 @@ class Watcher(Generic[T]):
         while not stopping.is_set():
             try:
                 body = self._read_page(token, count)
-            except _TooLarge as error:
+            except TooLarge as error:
                 if count == 1:
                     raise self._unreadable("an object larger than the API server can hold") from error
                 count = max(1, count // _SHRINK)
@@ -252,7 +252,7 @@ class Watcher(Generic[T]):
             for chunk in answer.chunks():
                 body += chunk
                 if len(body) > most:
-                    raise _TooLarge
+                    raise TooLarge
             return body
 
         return self._kube.stream(
@@ -278,7 +278,7 @@ class Watcher(Generic[T]):
             answer.keep_until(time.monotonic() + life + _FAREWELL_SECONDS)
             self._alive_at = self._clock()
             self._is_well()
-            for line in _lines(answer.chunks(), self._limits.object_bytes):
+            for line in lines(answer.chunks(), self._limits.object_bytes):
                 self._alive_at = self._clock()
                 self._take(line)
 
@@ -290,7 +290,7 @@ class Watcher(Generic[T]):
                 timeout_seconds=_HEAD_SECONDS,
                 silence_seconds=self._limits.silence_seconds,
             )
-        except _TooLarge as error:
+        except TooLarge as error:
             raise self._unreadable("an event larger than the API server can hold") from error
         self._failures_in_a_row = 0
 
@@ -360,8 +360,12 @@ def _can_go_on(error: WifError) -> bool:
     return isinstance(cause, TransportError) and cause.code != "timeout"
 
 
-def _lines(chunks: Iterable[bytes], most_bytes: int) -> Iterator[bytes | bytearray]:
-    """The lines of a stream; what follows the last line break is not one."""
+def lines(chunks: Iterable[bytes], most_bytes: int) -> Iterator[bytes | bytearray]:
+    """The lines of a stream, without empty ones; what follows the last line break is not one.
+
+    Raises:
+        TooLarge: a line has more bytes.
+    """
     rest = bytearray()
     for chunk in chunks:
         *whole, last = chunk.split(b"\n")
@@ -374,7 +378,7 @@ def _lines(chunks: Iterable[bytes], most_bytes: int) -> Iterator[bytes | bytearr
                 yield line
         rest += last
         if len(rest) > most_bytes:
-            raise _TooLarge
+            raise TooLarge
 
 
 def watch_all(watchers: Sequence[Watcher[T]], stopping: threading.Event) -> None:

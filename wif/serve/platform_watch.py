@@ -58,8 +58,6 @@ class PlatformWatch:
         self.name = f"the ConfigMap {namespace}/{name}"
         self.platform: Platform | None = None
         """What was read last and was right; None where there is none."""
-        self.generation = 0
-        """One more whenever ``platform`` is another one."""
         self.refused = 0
         """Contents that could not be read."""
         self._settings = settings
@@ -136,7 +134,6 @@ class PlatformWatch:
         self._refusal = ""
         if platform != self.platform:
             self.platform = platform
-            self.generation += 1
             _LOGGER.info("%s is in force", self.name)
 
     def remove(self, item: _ConfigMap) -> None:  # noqa: ARG002 - there is only one
@@ -146,6 +143,4 @@ class PlatformWatch:
     def _gone(self) -> None:
         if self._is_there or self.platform is not None:
             _LOGGER.warning("%s has been removed: nothing of it is in force any more", self.name)
-        if self.platform is not None:
-            self.generation += 1
         self._is_there, self._refusal, self.platform = False, "", None

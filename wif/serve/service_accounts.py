@@ -11,7 +11,6 @@ __all__ = ["AccountCache"]
 import asyncio
 import contextlib
 import math
-import re
 import threading
 import time
 from collections import OrderedDict
@@ -19,10 +18,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
-from wif.admission.accounts import ServiceAccount, is_kept, packed, unpacked
+from wif.admission.accounts import ServiceAccount, is_kept
 from wif.edges.kube_objects import Resource
 from wif.edges.watching import LIMITS, KubeObject, Watcher, WatchLimits, watch_all
 from wif.errors import ConfigurationError, RefusedError, UnavailableError
+from wif.serve.account_values import AccountValues
 
 if TYPE_CHECKING:
     from wif.edges.kube import KubeClient
@@ -38,11 +38,6 @@ KNOWN_SECONDS = 5.0
 UNKNOWN_SECONDS = 1.0
 """The same for one that is not there."""
 MAX_REMEMBERED = 1000
-
-_ONLY_UID = b"\0"
-"""What a value begins with that is a uid alone: most accounts have no annotation of a dialect."""
-
-_UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 Key = tuple[str, str]
 """Namespace and name."""
@@ -76,12 +71,13 @@ class AccountCache:
     ) -> None:
         self.namespaces = tuple(dict.fromkeys(namespaces))
         self.live_reads = 0
-        """Accounts read because the watch had not brought them."""
+        """Accounts read because the watch had not brought them, or they are too large to be kept."""
         self.misses = 0
-        """Look-ups of accounts that the watch had not brought."""
+        """Look-ups of such accounts."""
         self._kube = kube
         self._prefixes = prefixes
         self._clock = clock
+        self._values = AccountValues(prefixes)
         self._accounts: dict[str, dict[str, bytes]] = {}
         self._remembered: OrderedDict[Key, _Remembered] = OrderedDict()
         self._searches: dict[Key, asyncio.Task[ServiceAccount | None]] = {}
@@ -109,20 +105,13 @@ class AccountCache:
     # -- what is there ---------------------------------------------------------------------------------------------
 
     def get(self, namespace: str, name: str) -> ServiceAccount | None:
-        """What the watch has brought; None where it has brought nothing of that name."""
-        value = self._value(namespace, name)
-        if value is None:
-            return None
-        return unpacked(value) if value[:1] != _ONLY_UID else _bare(namespace, name, value)
+        """What the watch has brought; None where it has brought nothing of that name, or too much to keep it."""
+        names = self._accounts.get(namespace)
+        value = None if names is None else names.get(name)
+        return None if value is None else self._values.read(namespace, name, value)
 
     def packed(self, namespace: str, name: str) -> bytes | None:
-        """The same as :func:`wif.admission.accounts.packed` gives it: equal bytes for an account that is unchanged."""
-        value = self._value(namespace, name)
-        if value is None or value[:1] != _ONLY_UID:
-            return value
-        return packed(_bare(namespace, name, value))
-
-    def _value(self, namespace: str, name: str) -> bytes | None:
+        """The same as an opaque value: equal for as long as the account is, and never that of another account."""
         names = self._accounts.get(namespace)
         return None if names is None else names.get(name)
 
@@ -173,10 +162,11 @@ class AccountCache:
 
     async def _search(self, key: Key, wait_seconds: float, *, remember: bool) -> ServiceAccount | None:
         loop, arrived = asyncio.get_running_loop(), asyncio.Event()
-        if not (self._by_namespace.get("") or self._by_namespace[key[0]]).problem:
+        is_watched_now = not (self._by_namespace.get("") or self._by_namespace[key[0]]).problem
+        if is_watched_now and self.packed(*key) is None:
             self._waiting[key] = (loop, arrived)
             try:
-                if self._value(*key) is None:  # it may have come before it was waited for
+                if self.packed(*key) is None:  # it may have come before it was waited for
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(arrived.wait(), wait_seconds)
             finally:
@@ -187,7 +177,7 @@ class AccountCache:
         self.live_reads += 1
         read = await loop.run_in_executor(self._executor, self._read, *key)
         account = self.get(*key)  # what the watch has brought meanwhile is newer
-        if account is None and remember:
+        if self.packed(*key) is None and remember:
             lasts = UNKNOWN_SECONDS if read is None else KNOWN_SECONDS
             self._remembered[key] = _Remembered(self._clock() + lasts, read)
             while len(self._remembered) > MAX_REMEMBERED:
@@ -222,7 +212,7 @@ class AccountCache:
         names = self._accounts.get(told.namespace)
         if names is None:
             names = self._accounts[told.namespace] = {}
-        names[told.name] = _kept(account)
+        names[told.name] = self._values.make(account)
         self._tell((told.namespace, told.name))
 
     def _drop(self, namespace: str, name: str) -> None:
@@ -314,18 +304,6 @@ class _Receiver:
             there = self._cache._accounts.get(namespace, {})
             for name in there.keys() - seen.get(namespace, set()):
                 self._cache._drop(namespace, name)
-
-
-def _kept(account: ServiceAccount) -> bytes:
-    if not account.annotations and _UID.fullmatch(account.uid):
-        return _ONLY_UID + bytes.fromhex(account.uid.replace("-", ""))
-    return packed(account)
-
-
-def _bare(namespace: str, name: str, value: bytes) -> ServiceAccount:
-    digits = value[1:].hex()
-    uid = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-    return ServiceAccount(namespace, name, uid)
 
 
 def _is_name(namespace: str, name: str) -> bool:
