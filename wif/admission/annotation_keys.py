@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["CLOUDS", "IDENTITY_NAME", "NATIVE_TRIGGERS", "cloud_of", "clouds_given"]
+__all__ = ["CLOUDS", "IDENTITY_NAME", "NATIVE_TRIGGERS", "cloud_of", "clouds_given", "names_identity"]
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -49,12 +49,20 @@ def cloud_of(key: str, settings: WebhookSettings) -> str | None:
 
 def clouds_given(annotations: Mapping[str, str], settings: WebhookSettings) -> frozenset[str]:
     """The clouds of which the annotations of a ServiceAccount give an identity. An empty value gives none."""
-    patterns = (
-        f"{re.escape(prefix)}/{_triggers(dialect)}" for prefix, dialect in _dialects_by_prefix(settings).items()
-    )
-    whole = _compiled("|".join(patterns))
+    whole = _identity_keys(settings)
     clouds = {cloud_of(key, settings) for key, value in annotations.items() if value and whole.fullmatch(key)}
     return frozenset(cloud for cloud in CLOUDS if cloud in clouds)
+
+
+def names_identity(annotations: Iterable[str], settings: WebhookSettings) -> bool:
+    """Whether one of the annotations would give an identity, whatever its value: the label follows from this."""
+    whole = _identity_keys(settings)
+    return any(whole.fullmatch(key) for key in annotations)
+
+
+def _identity_keys(settings: WebhookSettings) -> re.Pattern[str]:
+    rows = _dialects_by_prefix(settings).items()
+    return _compiled("|".join(f"{re.escape(prefix)}/{_triggers(dialect)}" for prefix, dialect in rows))
 
 
 def _dialects_by_prefix(settings: WebhookSettings) -> Mapping[str, str]:
