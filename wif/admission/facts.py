@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from wif.admission.dialects import EKS_LABELS, PodFacts
 from wif.admission.pod import Pod, PodSpec
+from wif.admission.record import record_key
 from wif.config.webhook import WebhookSettings
 
 OS_LABELS = ("kubernetes.io/os", "beta.kubernetes.io/os")
@@ -22,21 +23,17 @@ class Vocabulary(NamedTuple):
     """The prefixes that are read, and what stands under them but is written by the webhook itself."""
 
     prefixes: tuple[str, ...]
-    record: str
-    """The annotation that says what was injected."""
     written: frozenset[str]
     written_prefix: str
 
     @classmethod
     def of(cls, settings: WebhookSettings) -> Vocabulary:
         """That of these settings."""
-        record = f"{settings.prefix}/injected"
         written = {f"{settings.gcp_prefix}/{name}" for name in PFN_WRITTEN}
         of_eks = (EKS_LABELS,) if "eks" in settings.dialects else ()
         return cls(
             (*settings.prefixes, *of_eks),
-            record,
-            frozenset({record, f"{EKS_LABELS}pod-identity", *written}),
+            frozenset({record_key(settings), f"{EKS_LABELS}pod-identity", *written}),
             f"{settings.prefix}/file.",
         )
 
@@ -57,7 +54,7 @@ def is_windows(spec: PodSpec) -> bool:
     if spec.os is not None and spec.os.name:
         return spec.os.name == "windows"
     selector = spec.node_selector
-    return bool(selector) and any(selector.get(label) == "windows" for label in OS_LABELS)
+    return selector is not None and any(selector.get(label) == "windows" for label in OS_LABELS)
 
 
 def pod_facts(pod: Pod, vocabulary: Vocabulary) -> PodFacts:

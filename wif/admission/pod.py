@@ -5,7 +5,9 @@ The patch is made for the raw JSON, so nothing that is not read here can be lost
 
 from __future__ import annotations
 
-__all__ = ["Container", "EnvName", "Metadata", "MountPoint", "Pod", "PodSpec", "VolumeName", "read_pod"]
+__all__ = ["Container", "EnvName", "Metadata", "MountPoint", "Pod", "PodSpec", "VolumeName", "one_path", "read_pod"]
+
+import posixpath
 
 import msgspec
 
@@ -96,3 +98,10 @@ def read_pod(raw: bytes | msgspec.Raw) -> Pod:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         reason = str(error)
     raise ProtocolError(f"the object under review is not a Pod: {reason}", code="review-invalid")
+
+
+def one_path(path: str) -> str:
+    """A mount path as the container runtime reads it: two spellings of one path are one mount point."""
+    if path[-1:] == "/" or "//" in path or "/." in path:
+        return "/" + posixpath.normpath(path).lstrip("/")
+    return path

@@ -1,13 +1,14 @@
-"""The AdmissionReview: the request as it is read, and the response as it is written (``admission.k8s.io/v1``, v1beta1)."""
+"""The AdmissionReview: the request as it is read, and the response as it is written."""
 
 from __future__ import annotations
 
-__all__ = ["GroupKind", "Resource", "Review", "answer", "pod_review", "read_review"]
+__all__ = ["NOTHING", "GroupKind", "Resource", "Review", "answer", "pod_review", "read_review"]
 
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from wif.admission.documents import PodDocument
 from wif.errors import ProtocolError
 
 VERSIONS = ("admission.k8s.io/v1", "admission.k8s.io/v1beta1")
@@ -34,7 +35,8 @@ class _User(msgspec.Struct, frozen=True):
     groups: tuple[str, ...] | None = None
 
 
-_NOTHING = msgspec.Raw(b"null")
+NOTHING = msgspec.Raw(b"null")
+"""The JSON of an object that is not there."""
 
 
 class _Request(msgspec.Struct, frozen=True, rename="camel"):
@@ -47,8 +49,8 @@ class _Request(msgspec.Struct, frozen=True, rename="camel"):
     name: str = ""
     dry_run: bool | None = None
     user_info: _User | None = None
-    object: msgspec.Raw = _NOTHING
-    old_object: msgspec.Raw = _NOTHING
+    object: msgspec.Raw = NOTHING
+    old_object: msgspec.Raw = NOTHING
 
 
 class _Envelope(msgspec.Struct, frozen=True, rename="camel"):
@@ -71,9 +73,13 @@ class Review(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool = False
     groups: tuple[str, ...] = ()
     """Of the user who asks."""
-    object: msgspec.Raw = _NOTHING
+    object: msgspec.Raw = NOTHING
     """The object's JSON, untouched; ``null`` where there is none."""
-    old_object: msgspec.Raw = _NOTHING
+    old_object: msgspec.Raw = NOTHING
+    document: PodDocument | None = None
+    """The object, where it is a pod that could be read."""
+    problem: str = ""
+    """Why it could not be read."""
 
 
 _DECODE = msgspec.json.Decoder(_Envelope).decode
@@ -100,6 +106,7 @@ def read_review(body: bytes) -> Review:
     if request is None or not request.uid:
         raise _invalid("it has no request with a uid")
     user = request.user_info
+    document, problem = _read_document(request)
     return Review(
         uid=request.uid,
         api_version=envelope.api_version,
@@ -113,7 +120,18 @@ def read_review(body: bytes) -> Review:
         groups=(user.groups if user is not None else None) or (),
         object=request.object,
         old_object=request.old_object,
+        document=document,
+        problem=problem,
     )
+
+
+def _read_document(request: _Request) -> tuple[PodDocument | None, str]:
+    if request.kind.kind != "Pod" or request.object == NOTHING:
+        return None, ""
+    try:
+        return PodDocument(request.object), ""
+    except ProtocolError as error:
+        return None, error.message
 
 
 def _invalid(reason: str) -> ProtocolError:
@@ -121,8 +139,13 @@ def _invalid(reason: str) -> ProtocolError:
 
 
 def pod_review(pod: bytes, *, namespace: str, uid: str = "offline") -> Review:
-    """A review as the API server would send it for the creation of this pod (JSON)."""
-    return Review(uid=uid, namespace=namespace, object=msgspec.Raw(pod))
+    """A review as the API server would send it for the creation of this pod (JSON).
+
+    Raises:
+        ProtocolError: review-invalid.
+    """
+    raw = msgspec.Raw(pod)
+    return Review(uid=uid, namespace=namespace, object=raw, document=PodDocument(raw))
 
 
 class _Status(msgspec.Struct, frozen=True, omit_defaults=True):

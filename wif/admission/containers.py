@@ -1,0 +1,269 @@
+"""The parts of a plan, fitted into one container: operations on its environment and its mounts, and what collided."""
+
+from __future__ import annotations
+
+__all__ = ["ContainerFit", "ContainerPlace", "collides", "fit_container", "is_for", "mount_entry", "variable_entry"]
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from wif.admission.decision import Outcome, Result
+from wif.admission.findings import Finding, Level
+from wif.admission.injection import POD_HASH, EnvGroup, Mount, Part, Variable
+from wif.admission.patch import Op, add, replace
+from wif.admission.pod import Container, one_path
+from wif.admission.readings import Plan
+from wif.admission.redirects import REDIRECTS
+from wif.admission.sameness import is_same
+
+Kind = Literal["container", "init", "sidecar", "ephemeral"]
+
+
+def mount_entry(mount: Mount, pod_hash: str) -> dict[str, Any]:
+    """A mount as it stands in a container."""
+    entry: dict[str, Any] = {"name": mount.volume.replace(POD_HASH, pod_hash), "mountPath": mount.path}
+    if mount.read_only:
+        entry["readOnly"] = True
+    return entry
+
+
+def variable_entry(variable: Variable) -> dict[str, Any]:
+    """A variable as it stands in a container. The API server leaves an empty value out."""
+    return {"name": variable.name, "value": variable.value} if variable.value else {"name": variable.name}
+
+
+class ContainerPlace(NamedTuple):
+    """Where a container stands and what it is called."""
+
+    path: str
+    """The JSON Pointer."""
+    name: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerFit:
+    """What becomes of one container."""
+
+    ops: list[Op] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+def is_for(part: Part, name: str) -> bool:
+    """Whether a part is for the container of this name."""
+    return name not in part.skip and (part.only is None or name in part.only)
+
+
+def collides(container: Container, plan: Plan) -> bool:
+    """Whether anything in the container may meet what is put there. False is certain, True is worth a closer look."""
+    if container.env is not None:
+        names = plan.env_names
+        for variable in container.env:
+            if variable.name in names:
+                return True
+    if container.volume_mounts is not None:
+        paths, volumes, hashed = plan.mount_paths, plan.mount_names, plan.hash_prefixes
+        for mount in container.volume_mounts:
+            if one_path(mount.path) in paths or mount.name in volumes or mount.name.startswith(hashed):
+                return True
+    return False
+
+
+class _Lists:
+    """The environment and the mounts of a container while parts are fitted into it."""
+
+    def __init__(self, container: Mapping[str, Any], place: ContainerPlace, pod_hash: str) -> None:
+        self.place = place
+        self.pod_hash = pod_hash
+        self.has_env = container.get("env") is not None
+        self.has_mounts = container.get("volumeMounts") is not None
+        self.env: list[Mapping[str, Any]] = list(container.get("env") or ())
+        self.mounts: list[Mapping[str, Any]] = list(container.get("volumeMounts") or ())
+        self._old_env, self._old_mounts = len(self.env), len(self.mounts)
+        self._changed: list[Op] = []
+
+    def variable(self, name: str) -> tuple[int, Mapping[str, Any]] | None:
+        """The entry that counts: of several with one name that is the last."""
+        for index in range(len(self.env) - 1, -1, -1):
+            if self.env[index].get("name") == name:
+                return index, self.env[index]
+        return None
+
+    def set_variable(self, index: int, entry: Mapping[str, Any]) -> None:
+        """Put an entry of ours in place of one."""
+        self.env[index] = entry
+        if index < self._old_env:
+            self._changed.append(replace(f"{self.place.path}/env/{index}", entry))
+
+    def set_mount(self, index: int, entry: Mapping[str, Any]) -> None:
+        """Put a mount of ours in place of one."""
+        self.mounts[index] = entry
+        if index < self._old_mounts:
+            self._changed.append(replace(f"{self.place.path}/volumeMounts/{index}", entry))
+
+    def ops(self) -> list[Op]:
+        """All that changes: what is replaced first, so that indices hold."""
+        ops = self._changed
+        rows = (("env", self.has_env, self.env[self._old_env :]), ("volumeMounts", self.has_mounts, self.new_mounts))
+        for member, is_there, entries in rows:
+            if is_there:
+                ops += [add(f"{self.place.path}/{member}/-", entry) for entry in entries]
+            elif entries:
+                ops.append(add(f"{self.place.path}/{member}", entries))
+        return ops
+
+    @property
+    def new_mounts(self) -> list[Mapping[str, Any]]:
+        """Those of ours at the end."""
+        return self.mounts[self._old_mounts :]
+
+
+def fit_container(
+    plan: Plan, active: Sequence[int], container: Mapping[str, Any], place: ContainerPlace, pod_hash: str
+) -> ContainerFit:
+    """Fit the active parts of a plan into a container, given as its JSON object.
+
+    With :data:`~wif.admission.injection.POD_HASH` for the hash, the operations hold for every pod.
+    """
+    fit = ContainerFit()
+    lists = _Lists(container, place, pod_hash)
+    for index in active:
+        part = plan.parts[index]
+        if not is_for(part, place.name) or place.name in plan.init_names:
+            fit.outcomes.append(_outcome(part, place, "skipped"))
+        else:
+            _fit_part(part, lists, fit, "deny" if plan.deny_collisions else "warning")
+    fit.ops.extend(lists.ops())
+    return fit
+
+
+def _fit_part(part: Part, lists: _Lists, fit: ContainerFit, level: Level) -> None:
+    place = lists.place
+    names = {str(entry.get("name", "")) for entry in lists.env}
+    if part.left_alone and all(names & group for group in part.left_alone):
+        fit.outcomes.append(_outcome(part, place, "left-alone"))
+        return
+    taken = _taken_path(part, lists)
+    if taken is not None:
+        path, volume = taken
+        fit.findings.append(
+            Finding(
+                "mount-taken",
+                level,
+                f"container {place.name} mounts volume {volume} at {path}, where the token for {part.cloud} belongs; "
+                f"it gets nothing for {part.cloud}",
+                "mount that volume elsewhere",
+                part.dialect,
+                part.cloud,
+                place.name,
+            )
+        )
+        fit.outcomes.append(_outcome(part, place, "mount-taken"))
+        return
+    fit.findings.extend(_redirected(part, lists, level))
+    paths = tuple(mount.path for mount in part.mounts if _fit_mount(mount, lists))
+    variables: list[str] = []
+    for group in part.env:
+        variables += _fit_group(group, lists)
+    result: Result = "injected" if variables or paths else "present"
+    fit.outcomes.append(_outcome(part, place, result, tuple(variables), paths))
+
+
+def _outcome(
+    part: Part, place: ContainerPlace, result: Result, variables: tuple[str, ...] = (), mounts: tuple[str, ...] = ()
+) -> Outcome:
+    return Outcome(place.name, place.kind, part.cloud, part.dialect, part.identity, result, variables, mounts)
+
+
+def _taken_path(part: Part, lists: _Lists) -> tuple[str, str] | None:
+    for ours in part.mounts:
+        name = ours.volume.replace(POD_HASH, lists.pod_hash)
+        for mount in lists.mounts:
+            if mount.get("name") != name and one_path(str(mount.get("mountPath", ""))) == one_path(ours.path):
+                return ours.path, str(mount.get("name", ""))
+    return None
+
+
+def _fit_mount(mount: Mount, lists: _Lists) -> bool:
+    """Whether anything changes."""
+    entry = mount_entry(mount, lists.pod_hash)
+    named = [(index, found) for index, found in enumerate(lists.mounts) if found.get("name") == entry["name"]]
+    for index, found in named:
+        if one_path(str(found.get("mountPath", ""))) == one_path(mount.path):
+            if mount.collision == "keep" or is_same(found, entry):
+                return False
+            lists.set_mount(index, entry)
+            return True
+    if named and mount.collision == "replace":
+        lists.set_mount(named[0][0], entry)
+    else:
+        lists.mounts.append(entry)
+    return True
+
+
+def _fit_group(group: EnvGroup, lists: _Lists) -> list[str]:
+    """The names of variables that are added or replaced."""
+    changed: list[str] = []
+    present = [lists.variable(variable.name) for variable in group.variables]
+    if group.rule == "group" and any(present):
+        return changed
+    for variable, found in zip(group.variables, present, strict=True):
+        entry = variable_entry(variable)
+        if found is None:
+            lists.env.append(entry)
+        elif group.rule == "replace" and not is_same(found[1], entry):
+            lists.set_variable(found[0], entry)
+        else:
+            continue
+        changed.append(variable.name)
+    return changed
+
+
+def _redirected(part: Part, lists: _Lists, level: Level) -> list[Finding]:
+    ours = {variable.name: (group.rule, variable.value) for group in part.env for variable in group.variables}
+    table = REDIRECTS.get(part.cloud, {})
+    redirects: list[str] = []
+    kept: list[str] = []
+    for entry in lists.env:
+        name = str(entry.get("name", ""))
+        value = entry.get("value") or ""
+        rule, wanted = ours.get(name, ("", None))
+        is_there = bool(value or entry.get("valueFrom"))
+        if rule == "replace" or value == wanted:
+            continue
+        if name in table and is_there:
+            redirects.append(name)
+        elif rule:
+            kept.append(name)
+    container = lists.place.name
+    findings = []
+    if redirects:
+        effects = {table[name] for name in redirects}
+        effect = "another identity" if "identity" in effects else "another endpoint"
+        findings.append(
+            Finding(
+                "variable-redirects",
+                level,
+                f"container {container} sets {', '.join(dict.fromkeys(redirects))}, so its SDKs for {part.cloud} may "
+                f"use {effect} than the injected one",
+                "remove the variables, or name the container among those to skip",
+                part.dialect,
+                part.cloud,
+                container,
+            )
+        )
+    if kept:
+        findings.append(
+            Finding(
+                "variable-kept",
+                "note",
+                f"container {container} has its own {', '.join(dict.fromkeys(kept))}, which stay as they are",
+                "",
+                part.dialect,
+                part.cloud,
+                container,
+            )
+        )
+    return findings

@@ -1,0 +1,223 @@
+"""The parts of a plan, fitted into one pod: a JSON patch of what is missing, and nothing else.
+
+Most pods of a workload meet the injection without a collision. What is put into them depends on positions alone, so
+the encoded operations are kept with the plan; only where a name or a path of ours is met, the pod's JSON is decoded as
+a whole. Both ways go through the same functions.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Fitted", "fit", "fit_ephemeral"]
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from wif.admission.containers import ContainerPlace, Kind, collides, fit_container, is_for
+from wif.admission.decision import Outcome
+from wif.admission.documents import PodDocument, pod_hash
+from wif.admission.findings import Finding
+from wif.admission.injection import POD_HASH, InitContainer, Part
+from wif.admission.patch import Op, add, encode_ops, escape, replace
+from wif.admission.pod import Container
+from wif.admission.readings import Plan
+from wif.admission.record import Record
+from wif.admission.sameness import covers
+from wif.admission.volumes import fit_volumes, hash_in_use, missing_volume
+
+
+class Fitted(NamedTuple):
+    """What is to be done to a pod, and what was met."""
+
+    patch: bytes | None
+    findings: tuple[Finding, ...]
+    outcomes: tuple[Outcome, ...]
+    active: tuple[int, ...]
+    """The parts of the plan that the pod has afterwards."""
+
+
+class _Work:
+    """One pod in the making."""
+
+    __slots__ = ("active", "chunks", "detailed", "document", "findings", "hash", "outcomes", "plan")
+
+    def __init__(self, plan: Plan, document: PodDocument, *, detailed: bool) -> None:
+        self.plan = plan
+        self.document = document
+        self.detailed = detailed
+        self.active = plan.all_parts
+        self.hash: str | None = None
+        """None: the pod has no volume with a name of ours."""
+        self.chunks: list[bytes] = []
+        self.findings: list[Finding] = []
+        self.outcomes: list[Outcome] = []
+
+    def finish(self) -> Fitted:
+        """Everything together; the pod's hash goes into the kept pieces here."""
+        chunks = [chunk for chunk in self.chunks if chunk]
+        patch = b"[%b]" % b",".join(chunks) if chunks else None
+        if patch is not None and self.plan.hash_prefixes:
+            hashed = self.hash or pod_hash(self.document.pod.metadata)
+            for prefix in self.plan.hash_prefixes:
+                patch = patch.replace(f'"{prefix}{POD_HASH}"'.encode(), f'"{prefix}{hashed}"'.encode())
+        return Fitted(patch, tuple(self.findings), tuple(self.outcomes), self.active)
+
+
+def fit(plan: Plan, document: PodDocument, record: Record | None, record_key: str, *, detailed: bool) -> Fitted:
+    """Fit a plan into a pod that is being created; ``record`` is the one that it carries for this ServiceAccount."""
+    work = _Work(plan, document, detailed=detailed)
+    spec = document.pod.spec
+    for volume in spec.volumes or ():
+        if volume.name in plan.mount_names or volume.name.startswith(plan.hash_prefixes):
+            work.hash = hash_in_use(plan, document)
+            break
+    volumes = fit_volumes(plan, document, work.hash, is_known=record is not None)
+    work.active = volumes.active
+    work.findings.extend(volumes.findings)
+    for index, container in enumerate(spec.containers or ()):
+        _fit_one(work, "containers", index, container)
+    for index, container in enumerate(spec.init_containers or ()):
+        _fit_one(work, "initContainers", index, container)
+    if plan.init_names:
+        work.chunks.append(encode_ops(_init_ops(work)))
+    work.chunks.append(volumes.chunk)
+    if work.active:
+        work.chunks.append(_metadata(work, record, record_key))
+    return work.finish()
+
+
+def fit_ephemeral(plan: Plan, document: PodDocument, old_names: frozenset[str], *, detailed: bool) -> Fitted:
+    """Fit a plan into the ephemeral containers that are new: environment and mounts, of volumes that are there."""
+    work = _Work(plan, document, detailed=detailed)
+    work.hash = hash_in_use(plan, document)
+    active = []
+    for index, part in enumerate(plan.parts):
+        missing = missing_volume(part, document, work.hash)
+        if missing is None:
+            active.append(index)
+        else:
+            work.findings.append(_volume_absent(part, missing))
+    work.active = tuple(active)
+    for index, container in enumerate(document.pod.spec.ephemeral_containers or ()):
+        if container.name not in old_names:
+            _fit_one(work, "ephemeralContainers", index, container)
+    return work.finish()
+
+
+def _volume_absent(part: Part, name: str) -> Finding:
+    return Finding(
+        "volume-absent",
+        "note",
+        f"the pod has no volume {name}, and a running pod cannot be given one; its ephemeral containers get nothing "
+        f"for {part.cloud}",
+        "create the pod anew",
+        part.dialect,
+        part.cloud,
+    )
+
+
+# -- containers --------------------------------------------------------------------------------------------------------
+
+
+def _fit_one(work: _Work, member: str, index: int, container: Container) -> None:
+    plan, active = work.plan, work.active
+    if not plan.is_plain:
+        active = tuple([i for i in active if is_for(plan.parts[i], container.name)])
+        if container.name in plan.init_names:
+            active = ()
+    if not active and not work.detailed:
+        return
+    if work.detailed or collides(container, plan):
+        place = ContainerPlace(f"/spec/{member}/{index}", container.name, _kind(member, container))
+        found: Mapping[str, Any] = work.document.value["spec"][member][index]
+        fitted = fit_container(plan, work.active, found, place, work.hash or POD_HASH)
+        work.chunks.append(encode_ops(fitted.ops))
+        work.findings.extend(fitted.findings)
+        work.outcomes.extend(fitted.outcomes)
+        return
+    key = (member, index, container.env is None, container.volume_mounts is None, active)
+    chunk = plan.chunks.get(key)
+    if chunk is None:
+        # As for any container that collides with nothing: names and values do not matter, only whether lists are there.
+        place = ContainerPlace(f"/spec/{member}/{index}", container.name, "container")
+        empty: dict[str, object] = {
+            "env": None if container.env is None else [],
+            "volumeMounts": None if container.volume_mounts is None else [],
+        }
+        fitted = fit_container(plan, active, empty, place, POD_HASH)
+        chunk = encode_ops(fitted.ops)
+        if fitted.findings:  # two parts of the plan for one path
+            work.findings.extend(fitted.findings)
+        else:
+            plan.keep(key, chunk)
+    work.chunks.append(chunk)
+
+
+def _kind(member: str, container: Container) -> Kind:
+    if member == "ephemeralContainers":
+        return "ephemeral"
+    if member == "initContainers":
+        return "sidecar" if container.restart_policy == "Always" else "init"
+    return "container"
+
+
+def _init_ops(work: _Work) -> list[Op]:
+    own = [container for index in work.active for container in work.plan.parts[index].init_containers]
+    there = work.document.pod.spec.init_containers
+    if there is None:
+        return [add("/spec/initContainers", [container.content for container in own])] if own else []
+    indices = {container.name: index for index, container in enumerate(there)}
+    ops: list[Op] = []
+    missing: list[InitContainer] = []
+    for container in own:
+        index = indices.get(str(container.content["name"]))
+        if index is None:
+            missing.append(container)
+        elif not covers(work.document.value["spec"]["initContainers"][index], container.content):
+            ops.append(replace(f"/spec/initContainers/{index}", container.content))
+    return ops + [add("/spec/initContainers/0", container.content) for container in reversed(missing)]
+
+
+# -- annotations and labels --------------------------------------------------------------------------------------------
+
+
+def _metadata(work: _Work, record: Record | None, record_key: str) -> bytes:
+    plan, metadata = work.plan, work.document.pod.metadata
+    annotations = metadata.annotations if metadata is not None else None
+    labels = metadata.labels if metadata is not None else None
+    written = plan.written
+    if annotations and (record_key in annotations or not written.isdisjoint(annotations)):
+        return encode_ops(_metadata_ops(work, record, record_key))
+    if plan.has_labels and labels:
+        return encode_ops(_metadata_ops(work, record, record_key))
+    key = ("metadata", metadata is None, annotations is None, labels is None, work.active)
+    chunk = plan.chunks.get(key)
+    return plan.keep(key, encode_ops(_metadata_ops(work, record, record_key))) if chunk is None else chunk
+
+
+def _metadata_ops(work: _Work, record: Record | None, record_key: str) -> list[Op]:
+    metadata = work.document.pod.metadata
+    parts = [work.plan.parts[index] for index in work.active]
+    there = (metadata.annotations if metadata is not None else None) or {}
+    annotations = {key: value for part in parts for key, value in part.annotations.items()}
+    labels = {key: value for part in parts for key, value in part.labels.items()}
+    kept = record.kept if record is not None else tuple(sorted(k for k, v in annotations.items() if there.get(k) == v))
+    annotations[record_key] = _record(work.plan, parts, kept).encoded()
+    if metadata is None:
+        return [add("/metadata", {"annotations": annotations, **({"labels": labels} if labels else {})})]
+    return [
+        *_member_ops("/metadata/annotations", metadata.annotations, annotations),
+        *_member_ops("/metadata/labels", metadata.labels, labels),
+    ]
+
+
+def _member_ops(path: str, there: Mapping[str, str] | None, wanted: Mapping[str, str]) -> list[Op]:
+    if there is None:
+        return [add(path, wanted)] if wanted else []
+    return [add(f"{path}/{escape(key)}", value) for key, value in wanted.items() if there.get(key) != value]
+
+
+def _record(plan: Plan, parts: Sequence[Part], kept: tuple[str, ...]) -> Record:
+    clouds: dict[str, str] = {}
+    for part in parts:
+        clouds[part.cloud] = f"{clouds[part.cloud]} {part.identity}" if part.cloud in clouds else part.identity
+    return Record(plan.account.name, plan.account.uid, clouds, kept)
