@@ -37,7 +37,6 @@ from typing import Any, Literal
 
 from wif.admission.annotation_keys import IDENTITY_NAME, NATIVE_TRIGGERS
 from wif.admission.cel_text import literal
-from wif.admission.validation import INJECT_LABEL
 from wif.config.webhook import WebhookSettings
 from wif.errors import ConfigurationError
 
@@ -271,7 +270,7 @@ def namespace_selector(registration: RegistrationSettings) -> dict[str, Any]:
 
 def inject_label(settings: WebhookSettings) -> str:
     """The label of ServiceAccounts that carry an annotation of a dialect; its value is ``true``."""
-    return f"{settings.prefix}/{INJECT_LABEL}"
+    return f"{settings.prefix}/inject"
 
 
 def annotated(variable: str, settings: WebhookSettings) -> str:
