@@ -107,8 +107,8 @@ def without_effect(
         place.finding(
             "annotation-without-effect",
             "warning",
-            f"{named} without a value in {missing}, so nothing is injected",
-            f"set {missing}, or remove the rest",
+            f"{named} without {missing}: nothing is injected",
+            "set it, or remove the rest",
         ),
     )
 
@@ -164,10 +164,11 @@ def lifetime(
         seconds = min(max(wish, floor_seconds), ceiling)
         if seconds == wish:
             return seconds, ()
+        bound = "at least" if seconds > wish else "at most"
         said = place.finding(
             "token-expiration-clamped",
             "warning",
-            f"annotation {key} is {wish}, expected {floor_seconds} to {ceiling} s; the token gets {seconds} s",
+            f"annotation {key} is {wish}, expected {bound} {seconds} s, which the token gets",
         )
         return seconds, (said,)
     return min(max(default_seconds, floor_seconds), ceiling), ()
