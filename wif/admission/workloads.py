@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Manifests", "Workload", "read_manifests"]
+__all__ = ["Manifests", "Workload", "common_namespace", "read_manifests"]
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -89,6 +89,23 @@ def read_manifests(documents: Sequence[tuple[str, object]], *, namespace: str | 
         config_maps=tuple(config_maps),
         passed_over=tuple(passed_over),
     )
+
+
+def common_namespace(documents: Sequence[tuple[str, object]]) -> str | None:
+    """The one namespace that the objects name; None where they name none, or several.
+
+    A pod and its ServiceAccount come from two files, of which often one alone says where they belong.
+
+    Raises:
+        ConfigurationError: config-invalid, where something is no Kubernetes object.
+    """
+    named = {
+        _text(_mapping(made, "metadata", origin).get("namespace"))
+        for origin, document in documents
+        for made in _objects(document, origin)
+    }
+    named.discard("")
+    return named.pop() if len(named) == 1 else None
 
 
 def _objects(document: object, origin: str, depth: int = 0) -> Iterator[Mapping[str, Any]]:

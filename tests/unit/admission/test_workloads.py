@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wif.admission.workloads import Manifests, read_manifests
+from wif.admission.workloads import Manifests, common_namespace, read_manifests
 from wif.errors import ConfigurationError
 
 SPEC: dict[str, Any] = {"containers": [{"name": "app", "image": "x"}]}
@@ -89,6 +89,14 @@ def test_the_namespace_is_the_objects_own_then_the_callers_then_default() -> Non
     assert read(made("Pod", spec=SPEC), namespace="other").workloads[0].namespace == "shop"
     assert read(bare, namespace="other").workloads[0].pod["metadata"]["namespace"] == "other"
     assert read(bare).workloads[0].namespace == "default"
+
+
+def test_what_names_no_namespace_may_belong_where_the_others_do() -> None:
+    bare = ("f", {"kind": "Pod", "metadata": {"name": "web"}, "spec": SPEC})
+    shop, other = ("f", made("ServiceAccount")), ("f", {"kind": "ServiceAccount", "metadata": {"namespace": "other"}})
+    assert common_namespace([bare, shop, shop]) == "shop"
+    assert common_namespace([bare]) is None
+    assert common_namespace([bare, shop, other]) is None
 
 
 def test_accounts_maps_and_others_are_told_apart() -> None:
