@@ -42,6 +42,8 @@ OF_THIS_POD: Mapping[str, str] = {
     "(has(object.spec.serviceAccountName) ? object.spec.serviceAccountName : 'default')",
 }
 """One evaluation for each parameter: the pod's own ServiceAccount is meant."""
+EKS_SKIP_LABEL = "eks.amazonaws.com/skip-pod-identity-webhook"
+"""Of that webhook's registration, whatever its prefix is; its dialect honours it."""
 _ADMITTED = "admitted while the webhook did not answer? Create the pod anew, or see what wif webhook explain says"
 
 
@@ -193,7 +195,7 @@ def _native_asks(cloud: str, settings: WebhookSettings) -> str:
 def _eks_asks(settings: WebhookSettings) -> str:
     role = literal(f"{settings.aws_prefix}/role-arn")
     return (
-        f"{role} in variables.account && variables.account[{role}] != ''"
+        f"{role} in variables.account && variables.account[{role}] != '' && !({literal(EKS_SKIP_LABEL)} in variables.labels)"
         f" && !({_skips_all(f'{settings.aws_prefix}/skip-containers', ',')})"
     )
 

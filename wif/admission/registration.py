@@ -43,6 +43,9 @@ from wif.errors import ConfigurationError
 API_VERSION = "admissionregistration.k8s.io/v1"
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
 """The label with a namespace's own name; the API server sets it, and nobody can set another value."""
+INJECT_LABEL = "inject"
+"""Behind the prefix: the label of ServiceAccounts by which policies choose their parameters. The webhook and a policy
+set it."""
 MUTATE_PATH = "/mutate"
 VALIDATE_PATH = "/validate"
 NOT_A_MIRROR_POD: Mapping[str, str] = {
