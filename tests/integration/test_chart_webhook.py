@@ -1,19 +1,34 @@
-"""The chart's webhook: what it registers is what ``wif webhook render`` prints, and the real API server takes it all."""
+"""The chart's webhook: registered as ``wif webhook render`` prints it, held to the real API server, run as it says."""
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.integration.charts import CHART, RELEASE, Cluster, cluster, helm, rendered, templated, with_crds
+from tests.integration.charts import (
+    CHART,
+    RELEASE,
+    Cluster,
+    cluster,
+    helm,
+    in_namespace,
+    parse_command_line,
+    pod_template,
+    rendered,
+    templated,
+    with_crds,
+)
+from wif.admission.platform import read_platform
+from wif.config.webhook import load_webhook
 
 __all__ = ["cluster", "with_crds"]  # fixtures
 
@@ -146,3 +161,281 @@ def _render(flags: Sequence[str], folder: Path) -> list[dict[str, Any]]:
     assert done.returncode == 0, done.stderr
     items: list[dict[str, Any]] = json.loads(done.stdout)["items"]
     return items
+
+
+# -- every object ------------------------------------------------------------------------------------------------------
+
+MONITORED = {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}, "dashboard": {"enabled": True}}
+PLATFORM = {
+    "defaults": {"azure_tenant_id": "11111111-2222-3333-4444-555555555555"},
+    "serviceAccounts": [
+        {
+            "namespace": "team-a-*",
+            "serviceAccount": "*",
+            "enforce": True,
+            "annotations": {"wif.internal/aws.role-arn": "arn:aws:iam::111122223333:role/team-a"},
+        }
+    ],
+}
+SETS: Mapping[str, Mapping[str, Any]] = {
+    "default": _values(),
+    "everything": {**_values(platform=PLATFORM, priorityClassName="system-cluster-critical"), **MONITORED},
+    "tenant": _values(watchNamespaces=["elsewhere"]),
+    "cert-manager": _values(tls={"source": "cert-manager"}),
+    "issuer": _values(tls={"source": "cert-manager", "issuerRef": {"name": "all", "kind": "ClusterIssuer"}}),
+    "own files": _values(tls={"source": "secret", "secretName": "mine", "caBundle": PEM}),
+    "by others": _values(registration={"enabled": False}, guards={"enabled": False}, platformConfigMap="theirs"),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_helm_finds_nothing_wrong(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump(dict(SETS[name])))
+    done = helm("lint", "--strict", str(CHART), "-f", str(file))
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_api_server_accepts_every_object(cluster: Cluster, tmp_path: Path, name: str) -> None:
+    objects = rendered(cluster.namespace, SETS[name], tmp_path)
+    for each in objects:  # an authority that is one: the API server looks
+        for webhook in each.get("webhooks", ()):
+            if "caBundle" in webhook["clientConfig"]:
+                authority = (cluster.server.directory / "ca.crt").read_bytes()
+                webhook["clientConfig"]["caBundle"] = base64.b64encode(authority).decode()
+    said = cluster.apply(in_namespace(objects, cluster.namespace), "--dry-run=server")
+    assert said.count("serverside-applied (server dry run)") == len(objects) > 7
+    assert "Warning" not in said
+
+
+@pytest.mark.parametrize("name", ["everything", "own files"])
+def test_the_pod_passes_where_restricted_is_enforced(cluster: Cluster, tmp_path: Path, name: str) -> None:
+    objects = rendered(cluster.namespace, SETS[name], tmp_path)
+    cluster.apply([each for each in objects if each["kind"] == "ServiceAccount"], "-n", cluster.namespace)
+    [template] = [pod_template(each) for each in objects if each["kind"] == "Deployment"]
+    metadata = {**template["metadata"], "name": "webhook", "namespace": cluster.namespace}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+    assert "serverside-applied" in cluster.apply([pod], "--dry-run=server")
+    [container] = template["spec"]["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    writable = {mount["name"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
+    volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
+    assert [volumes[each] for each in writable] == [
+        {"name": "memory", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
+    ]
+
+
+def test_a_replica_stops_within_its_time_and_never_both(tmp_path: Path) -> None:
+    objects = {each["kind"]: each for each in rendered("ns", _values(terminationGracePeriodSeconds=60), tmp_path)}
+    spec = objects["Deployment"]["spec"]
+    pod = spec["template"]["spec"]
+    arguments = pod["containers"][0]["args"]
+    [grace] = [int(each.removeprefix("--grace=")) for each in arguments if each.startswith("--grace=")]
+    [delay] = [int(each.removeprefix("--drain-delay=")) for each in arguments if each.startswith("--drain-delay=")]
+    assert delay < grace < pod["terminationGracePeriodSeconds"] == 60
+    assert spec["replicas"] == 2
+    assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    assert objects["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1
+    selector = spec["selector"]["matchLabels"]
+    for each in pod["topologySpreadConstraints"]:
+        assert each["labelSelector"]["matchLabels"] == selector
+    assert objects["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == selector
+    assert objects["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == selector
+    assert objects["Service"]["spec"]["selector"] == selector
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_command_line_in_the_chart_is_one_that_exists(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    [pod] = [pod_template(each) for each in rendered("ns", SETS[name], tmp_path) if each["kind"] == "Deployment"]
+    parse_command_line(pod["spec"]["containers"][0]["args"])
+
+
+def test_the_servers_own_code_reads_what_the_chart_hands_it(tmp_path: Path) -> None:
+    settings = {
+        "compat": "pfn",
+        "max_token_expiration": 2**32,
+        "token_mode": 0o440,
+        "gcp_audience": "it's \" all: here #",
+        "aws_container_credentials": {"identities": [["a", "b"]]},
+    }
+    objects = rendered("ns", _values(settings=settings, platform=PLATFORM), tmp_path)
+    data = {each["metadata"]["name"]: each["data"] for each in objects if each["kind"] == "ConfigMap"}
+    read = load_webhook(yaml.safe_load(data[f"{RELEASE}-webhook-config"]["wif.yaml"])["webhook"])
+    assert read == load_webhook(settings)
+    platform = read_platform(data[f"{RELEASE}-webhook-platform"], read)
+    assert platform.settings.azure_tenant_id == PLATFORM["defaults"]["azure_tenant_id"]
+    [entry] = platform.entries
+    assert (entry.namespace, entry.enforce) == ("team-a-*", True)
+
+
+# -- rights ------------------------------------------------------------------------------------------------------------
+
+
+def _install(cluster: Cluster, values: Mapping[str, Any], folder: Path) -> None:
+    """The chart's objects for real, without what would reach other tests. No controller is there: no pod ever runs."""
+    objects = rendered(cluster.namespace, values, folder)
+    kept = [each for each in objects if "admissionregistration" not in each["apiVersion"]]
+    cluster.apply(in_namespace(kept, cluster.namespace))
+
+
+def _may(cluster: Cluster) -> Callable[..., bool]:
+    user = f"--as=system:serviceaccount:{cluster.namespace}:{RELEASE}-webhook"
+
+    def may(verb: str, what: str, *more: str) -> bool:
+        return "yes" in cluster.kubectl("auth", "can-i", verb, what, *more, user, check=False).splitlines()
+
+    return may
+
+
+def test_the_webhook_may_do_its_work_and_nothing_else(cluster: Cluster, tmp_path: Path) -> None:
+    _install(cluster, _values(platform=PLATFORM), tmp_path)
+    may = _may(cluster)
+    own, elsewhere = ("-n", cluster.namespace), ("-n", "elsewhere")
+    registered = f"{cluster.namespace}-{RELEASE}-webhook"
+    for allowed in (
+        ("get", "serviceaccounts/any", *elsewhere),
+        ("list", "serviceaccounts", "--all-namespaces"),
+        ("watch", "serviceaccounts", "--all-namespaces"),
+        ("list", "pods", "--all-namespaces"),
+        ("create", "events.events.k8s.io", *elsewhere),
+        ("patch", "events.events.k8s.io", *elsewhere),
+        ("get", f"secrets/{RELEASE}-webhook-tls", *own),
+        ("update", f"secrets/{RELEASE}-webhook-tls", *own),
+        ("list", f"configmaps/{RELEASE}-webhook-platform", *own),
+        ("watch", f"configmaps/{RELEASE}-webhook-platform", *own),
+        ("get", f"leases.coordination.k8s.io/{RELEASE}-webhook", *own),
+        ("update", f"leases.coordination.k8s.io/{RELEASE}-webhook", *own),
+        ("get", f"mutatingwebhookconfigurations/{registered}"),
+        ("patch", f"mutatingwebhookconfigurations/{registered}"),
+        ("patch", f"validatingwebhookconfigurations/{registered}"),
+    ):
+        assert may(*allowed), allowed
+    for forbidden in (
+        ("list", "secrets", *own),
+        ("get", "secrets/other", *own),
+        ("create", "secrets", *own),
+        ("delete", f"secrets/{RELEASE}-webhook-tls", *own),
+        ("get", f"secrets/{RELEASE}-webhook-tls", *elsewhere),
+        ("list", "configmaps", *own),
+        ("update", f"configmaps/{RELEASE}-webhook-platform", *own),
+        ("create", "serviceaccounts", "--subresource=token", *own),
+        ("update", "serviceaccounts", *elsewhere),
+        ("get", "pods", *elsewhere),
+        ("create", "pods", *own),
+        ("delete", "pods", *elsewhere),
+        ("list", "events.events.k8s.io", *own),
+        ("create", "leases.coordination.k8s.io", *own),
+        ("create", "mutatingwebhookconfigurations"),
+        ("list", "mutatingwebhookconfigurations"),
+        ("delete", f"mutatingwebhookconfigurations/{registered}"),
+        ("patch", "mutatingwebhookconfigurations/other"),
+        ("patch", f"validatingadmissionpolicies/{registered}-token-volume"),
+    ):
+        assert not may(*forbidden), forbidden
+
+
+def test_a_tenants_webhook_sees_its_namespaces_alone(cluster: Cluster, tmp_path: Path) -> None:
+    values = _values(watchNamespaces=["elsewhere"], tls={"source": "cert-manager"})
+    _install(cluster, values, tmp_path)
+    may = _may(cluster)
+    elsewhere = ("-n", "elsewhere")
+    assert may("watch", "serviceaccounts", *elsewhere)
+    assert may("list", "pods", *elsewhere)
+    assert may("create", "events.events.k8s.io", *elsewhere)
+    for forbidden in (
+        ("list", "serviceaccounts", "--all-namespaces"),
+        ("list", "serviceaccounts", "-n", "default"),
+        ("list", "pods", "-n", "default"),
+        ("create", "events.events.k8s.io", "-n", "default"),
+        ("get", "secrets", "-n", cluster.namespace),
+    ):
+        assert not may(*forbidden), forbidden
+    kinds = {each["kind"] for each in rendered(cluster.namespace, values, tmp_path)}
+    assert not kinds & {"ClusterRole", "ClusterRoleBinding"}
+
+
+def test_two_releases_share_no_name(tmp_path: Path) -> None:
+    wide: list[tuple[str, str]] = []
+    for namespace in ("one", "two"):
+        for each in rendered(namespace, _values(watchNamespaces=["team"]), tmp_path):
+            where = each["metadata"].get("namespace")
+            if where == "team" or each["kind"].startswith(("ClusterRole", "Validating", "Mutating")):
+                wide.append((each["kind"], each["metadata"]["name"]))
+    assert len(wide) == len(set(wide)) > 15
+
+
+# -- install, upgrade, remove ------------------------------------------------------------------------------------------
+
+
+def test_an_upgrade_keeps_what_the_webhook_has_written_and_all_of_it_goes(cluster: Cluster, tmp_path: Path) -> None:
+    values = _values(settings={"prefix": f"{cluster.namespace}.example.com"}, watchNamespaces=[cluster.namespace])
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump(values))
+    where = ("-n", cluster.namespace, "--kubeconfig", str(cluster.server.kubeconfig))
+    done = helm("install", RELEASE, str(CHART), "-f", str(file), *where)
+    assert done.returncode == 0, done.stderr
+    secret = ("secret", f"{RELEASE}-webhook-tls", "-n", cluster.namespace)
+    registered = ("mutatingwebhookconfiguration", f"{cluster.namespace}-{RELEASE}-webhook")
+    bundle = base64.b64encode((cluster.server.directory / "ca.crt").read_bytes()).decode()
+    assert "data" not in json.loads(cluster.kubectl("get", *secret, "-o", "json"))
+    cluster.kubectl("patch", *secret, "-p", json.dumps({"data": {"tls.crt": "eA=="}}))
+    add = {"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": bundle}
+    cluster.kubectl("patch", *registered, "--type=json", "-p", json.dumps([add]))
+
+    done = helm(
+        "upgrade", RELEASE, str(CHART), "-f", str(file), "--set", "webhook.registration.timeoutSeconds=7", *where
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(cluster.kubectl("get", *secret, "-o", "json"))["data"] == {"tls.crt": "eA=="}
+    pods = json.loads(cluster.kubectl("get", *registered, "-o", "json"))["webhooks"][0]
+    assert pods["timeoutSeconds"] == 7
+    assert pods["clientConfig"]["caBundle"] == bundle
+
+    # the registration first, and only then what it calls
+    done = helm("upgrade", RELEASE, str(CHART), "-f", str(file), "--set", "webhook.registration.enabled=false", *where)
+    assert done.returncode == 0, done.stderr
+    assert "NotFound" in cluster.kubectl("get", *registered, check=False)
+    assert f"{RELEASE}-webhook" in cluster.kubectl("get", "deployments", "-n", cluster.namespace)
+    done = helm("uninstall", RELEASE, *where)
+    assert done.returncode == 0, done.stderr
+    for each in (
+        secret,
+        ("validatingadmissionpolicy", f"{registered[1]}-token-volume"),
+        ("clusterrole", registered[1]),
+    ):
+        assert "NotFound" in cluster.kubectl("get", *each, check=False)
+
+
+# -- values that are wrong, and what is asked for ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (_values(settings={"aws_regoin": "x"}), "'aws_regoin' not allowed"),
+        (_values(settings={"prefix": "Wif"}), "webhook/settings/prefix"),
+        (_values(settings={"gcp_audience": "a\nb"}), "webhook/settings/gcp_audience"),
+        (_values(settings={"gcp_audience": "\u00e9"}), "printable ASCII"),
+        (_values(tls={"source": "secret"}), "webhook.tls.caBundle is empty"),
+        (_values(tls={"source": "secret", "caBundle": "-----BEGIN PRIVATE KEY-----"}), "webhook/tls/caBundle"),
+        (_values(platform=PLATFORM, platformConfigMap="theirs"), "set one of them"),
+        (_values(watchNamespaces=["Team"]), "webhook/watchNamespaces/0"),
+        (_values(registration={"timeoutSeconds": 31}), "webhook/registration/timeoutSeconds"),
+        (
+            _values(registration={"failurePolicy": "Fail", "excludedNamespaces": ["kube-system"]}),
+            "pods of ns would wait for the webhook",
+        ),
+        (
+            _values(registration={"failurePolicy": "Fail"}, watchNamespaces=["a", "kube-system"]),
+            "pods of kube-system would wait for the webhook",
+        ),
+    ],
+)
+def test_wrong_values_are_refused_with_their_name(tmp_path: Path, values: Mapping[str, Any], said: str) -> None:
+    done = templated("ns", values, tmp_path)
+    assert done.returncode != 0
+    assert said in done.stderr
