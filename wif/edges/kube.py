@@ -7,7 +7,7 @@ __all__ = ["KUBERNETES_NAME", "PROBE_AUDIENCE", "REQUEST_SECONDS", "SERVICE_ACCO
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
