@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from wif.admission.decision import Outcome, Result
 from wif.admission.findings import Finding, Level
-from wif.admission.injection import POD_HASH, EnvGroup, Mount, Part, Variable
+from wif.admission.injection import EnvGroup, Mount, Part, Variable
 from wif.admission.patch import Op, add, replace
 from wif.admission.pod import Container, one_path
 from wif.admission.readings import Plan
@@ -20,9 +20,9 @@ from wif.admission.sameness import is_same
 Kind = Literal["container", "init", "sidecar", "ephemeral"]
 
 
-def mount_entry(mount: Mount, pod_hash: str) -> dict[str, Any]:
+def mount_entry(mount: Mount) -> dict[str, Any]:
     """A mount as it stands in a container."""
-    entry: dict[str, Any] = {"name": mount.volume.replace(POD_HASH, pod_hash), "mountPath": mount.path}
+    entry: dict[str, Any] = {"name": mount.volume, "mountPath": mount.path}
     if mount.read_only:
         entry["readOnly"] = True
     return entry
@@ -74,9 +74,8 @@ def collides(container: Container, plan: Plan) -> bool:
 class _Lists:
     """The environment and the mounts of a container while parts are fitted into it."""
 
-    def __init__(self, container: Mapping[str, Any], place: ContainerPlace, pod_hash: str) -> None:
+    def __init__(self, container: Mapping[str, Any], place: ContainerPlace) -> None:
         self.place = place
-        self.pod_hash = pod_hash
         self.has_env = container.get("env") is not None
         self.has_mounts = container.get("volumeMounts") is not None
         self.env: list[Mapping[str, Any]] = list(container.get("env") or ())
@@ -128,18 +127,18 @@ def fit_container(
     With :data:`~wif.admission.injection.POD_HASH` for the hash, the operations hold for every pod.
     """
     fit = ContainerFit()
-    lists = _Lists(container, place, pod_hash)
+    lists = _Lists(container, place)
     for index in active:
-        part = plan.parts[index]
+        part = plan.parts[index].of_pod(pod_hash)
         if not is_for(part, place.name) or place.name in plan.init_names:
             fit.outcomes.append(_outcome(part, place, "skipped"))
         else:
-            _fit_part(part, lists, fit, "deny" if plan.deny_collisions else "warning")
+            _fit_part(part, lists, fit, "deny" if plan.deny_collisions else "warning", plan.mount_paths)
     fit.ops.extend(lists.ops())
     return fit
 
 
-def _fit_part(part: Part, lists: _Lists, fit: ContainerFit, level: Level) -> None:
+def _fit_part(part: Part, lists: _Lists, fit: ContainerFit, level: Level, our_paths: frozenset[str]) -> None:
     place = lists.place
     names = {str(entry.get("name", "")) for entry in lists.env}
     if part.left_alone and all(names & group for group in part.left_alone):
@@ -163,7 +162,7 @@ def _fit_part(part: Part, lists: _Lists, fit: ContainerFit, level: Level) -> Non
         fit.outcomes.append(_outcome(part, place, "mount-taken"))
         return
     fit.findings.extend(_redirected(part, lists, level))
-    paths = tuple(mount.path for mount in part.mounts if _fit_mount(mount, lists))
+    paths = tuple(mount.path for mount in part.mounts if _fit_mount(mount, lists, our_paths))
     variables: list[str] = []
     for group in part.env:
         variables += _fit_group(group, lists)
@@ -179,25 +178,29 @@ def _outcome(
 
 def _taken_path(part: Part, lists: _Lists) -> tuple[str, str] | None:
     for ours in part.mounts:
-        name = ours.volume.replace(POD_HASH, lists.pod_hash)
         for mount in lists.mounts:
-            if mount.get("name") != name and one_path(str(mount.get("mountPath", ""))) == one_path(ours.path):
+            if mount.get("name") != ours.volume and one_path(str(mount.get("mountPath", ""))) == one_path(ours.path):
                 return ours.path, str(mount.get("name", ""))
     return None
 
 
-def _fit_mount(mount: Mount, lists: _Lists) -> bool:
+def _fit_mount(mount: Mount, lists: _Lists, our_paths: frozenset[str]) -> bool:
     """Whether anything changes."""
-    entry = mount_entry(mount, lists.pod_hash)
-    named = [(index, found) for index, found in enumerate(lists.mounts) if found.get("name") == entry["name"]]
-    for index, found in named:
-        if one_path(str(found.get("mountPath", ""))) == one_path(mount.path):
+    entry = mount_entry(mount)
+    elsewhere: list[int] = []
+    for index, found in enumerate(lists.mounts):
+        if found.get("name") != entry["name"]:
+            continue
+        path = one_path(str(found.get("mountPath", "")))
+        if path == one_path(mount.path):
             if mount.collision == "keep" or is_same(found, entry):
                 return False
             lists.set_mount(index, entry)
             return True
-    if named and mount.collision == "replace":
-        lists.set_mount(named[0][0], entry)
+        if path not in our_paths:
+            elsewhere.append(index)
+    if elsewhere and mount.collision == "replace":
+        lists.set_mount(elsewhere[0], entry)
     else:
         lists.mounts.append(entry)
     return True

@@ -46,7 +46,7 @@ class _Work:
         self.detailed = detailed
         self.active = plan.all_parts
         self.hash: str | None = None
-        """None: the pod has no volume with a name of ours."""
+        """The pod's, once it is known to matter."""
         self.chunks: list[bytes] = []
         self.findings: list[Finding] = []
         self.outcomes: list[Outcome] = []
@@ -55,10 +55,10 @@ class _Work:
         """Everything together; the pod's hash goes into the kept pieces here."""
         chunks = [chunk for chunk in self.chunks if chunk]
         patch = b"[%b]" % b",".join(chunks) if chunks else None
-        if patch is not None and self.plan.hash_prefixes:
+        if patch is not None and self.plan.hash_texts:
             hashed = self.hash or pod_hash(self.document.pod.metadata)
-            for prefix in self.plan.hash_prefixes:
-                patch = patch.replace(f'"{prefix}{POD_HASH}"'.encode(), f'"{prefix}{hashed}"'.encode())
+            for text in self.plan.hash_texts:
+                patch = patch.replace(f'"{text}"'.encode(), f'"{text.replace(POD_HASH, hashed)}"'.encode())
         return Fitted(patch, tuple(self.findings), tuple(self.outcomes), self.active)
 
 
@@ -100,6 +100,8 @@ def fit_ephemeral(plan: Plan, document: PodDocument, old_names: frozenset[str], 
     for index, container in enumerate(document.pod.spec.ephemeral_containers or ()):
         if container.name not in old_names:
             _fit_one(work, "ephemeralContainers", index, container)
+    if not any(work.chunks):
+        work.active = ()
     return work.finish()
 
 
@@ -129,10 +131,15 @@ def _fit_one(work: _Work, member: str, index: int, container: Container) -> None
     if work.detailed or collides(container, plan):
         place = ContainerPlace(f"/spec/{member}/{index}", container.name, _kind(member, container))
         found: Mapping[str, Any] = work.document.value["spec"][member][index]
-        fitted = fit_container(plan, work.active, found, place, work.hash or POD_HASH)
+        if plan.hash_prefixes and work.hash is None:
+            work.hash = pod_hash(work.document.pod.metadata)
+        fitted = fit_container(plan, work.active, found, place, work.hash or "")
         work.chunks.append(encode_ops(fitted.ops))
         work.findings.extend(fitted.findings)
-        work.outcomes.extend(fitted.outcomes)
+        if work.detailed:
+            work.outcomes.extend(fitted.outcomes)
+            if found.get("envFrom"):
+                work.findings.append(_env_from(container.name))
         return
     key = (member, index, container.env is None, container.volume_mounts is None, active)
     chunk = plan.chunks.get(key)
@@ -150,6 +157,16 @@ def _fit_one(work: _Work, member: str, index: int, container: Container) -> None
         else:
             plan.keep(key, chunk)
     work.chunks.append(chunk)
+
+
+def _env_from(container: str) -> Finding:
+    return Finding(
+        "env-from",
+        "note",
+        f"container {container} takes variables from a ConfigMap or a Secret (envFrom), which are not looked at; the "
+        "injected ones win over them",
+        container=container,
+    )
 
 
 def _kind(member: str, container: Container) -> Kind:

@@ -26,6 +26,9 @@ from wif.config.webhook import WebhookSettings
 MIRROR = "kubernetes.io/config.mirror"
 """The annotation of a pod that a kubelet made from a file; such a pod cannot have secrets, and is left as it is."""
 
+MESSAGE_CHARACTERS_MAX = 4000
+"""Of a refusal; the API server sends it back as it is."""
+
 _UNTOUCHED = Decision(allowed=True)
 
 Accounts = Mapping[tuple[str, str], ServiceAccount | None]
@@ -72,7 +75,9 @@ def mutate(
     generation = _Generation(settings, platform, readings)
     if review.sub_resource:
         plan = generation.plan(account, document.pod)
-        return _decided(plan, fit_ephemeral(plan, document, _old_names(review), detailed=detailed))
+        decision = _decided(plan, fit_ephemeral(plan, document, _old_names(review), detailed=detailed))
+        # The pod runs: who looks into it is not held up by an annotation that has become wrong since.
+        return decision if decision.allowed else Decision(allowed=True, findings=_softened(decision.findings))
     key = record_key(settings)
     record = read_record(document.pod, key)
     if record is None or record.is_of(account.name, account.uid):
@@ -141,8 +146,12 @@ def _decided(plan: Plan, fitted: Fitted, findings: tuple[Finding, ...] = (), und
     )
 
 
+def _softened(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    return tuple(each._replace(level="warning") if each.level == "deny" else each for each in findings)
+
+
 def _refused(message: str, findings: tuple[Finding, ...] = ()) -> Decision:
-    return Decision(allowed=False, code=400, message=message, findings=findings)
+    return Decision(allowed=False, code=400, message=message[:MESSAGE_CHARACTERS_MAX], findings=findings)
 
 
 def _without_pod(review: Review) -> Decision:

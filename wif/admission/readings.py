@@ -16,8 +16,12 @@ from wif.admission.pod import one_path
 from wif.admission.redirects import REDIRECTS
 from wif.config.webhook import WebhookSettings
 
-CHUNKS_MAX = 64
-"""Encoded pieces of a patch that one plan keeps: as many as a workload's containers need."""
+CHUNK_BYTES_MAX = 24 * 1024
+"""Encoded pieces of a patch that one plan keeps: four containers of three clouds need 10 KiB."""
+CHUNK_OVERHEAD_BYTES = 200
+"""What a key and an entry take, so that empty pieces count as well."""
+PLAN_CHARACTERS_MAX = 16 * 1024
+"""Of annotations. A plan made of more is not kept: a few tenants could fill the memory."""
 
 
 CLOUD_SKIPPED = "cloud-skipped"
@@ -36,6 +40,7 @@ class Plan:
     """The parts for all pods of one ServiceAccount and one set of facts, and what is quick to ask about them."""
 
     __slots__ = (
+        "_room_bytes",
         "account",
         "all_parts",
         "chunks",
@@ -45,6 +50,7 @@ class Plan:
         "findings",
         "has_labels",
         "hash_prefixes",
+        "hash_texts",
         "identities",
         "init_names",
         "is_plain",
@@ -73,22 +79,36 @@ class Plan:
         self.mount_paths = frozenset(one_path(mount.path) for mount in mounts)
         self.mount_names = frozenset(name for name in (*volumes, *(mount.volume for mount in mounts)))
         self.hash_prefixes = tuple({name.partition(POD_HASH)[0] for name in self.mount_names if POD_HASH in name})
+        self.hash_texts = _hash_texts(parts)
+        """Whole texts of a patch that hold the pod's hash."""
         self.init_names = frozenset(str(own.content["name"]) for part in parts for own in part.init_containers)
         self.is_plain = not self.init_names and not any(part.only is not None or part.skip for part in parts)
         """Every part is for every container."""
         self.written = frozenset(key for part in parts for key in part.annotations)
         self.has_labels = any(part.labels for part in parts)
         self.chunks: dict[object, bytes] = {}
+        self._room_bytes = CHUNK_BYTES_MAX
 
     def keep(self, key: object, chunk: bytes) -> bytes:
-        """Keep an encoded piece of a patch."""
-        if len(self.chunks) < CHUNKS_MAX:
+        """Keep an encoded piece of a patch, as long as there is room."""
+        if len(chunk) <= self._room_bytes:
+            self._room_bytes -= len(chunk) + CHUNK_OVERHEAD_BYTES
             self.chunks[key] = chunk
         return chunk
 
     def unique_volumes(self, active: Sequence[int]) -> list[Volume]:
         """The volumes of these parts, each once."""
         return list({volume.name: volume for index in active for volume in self.parts[index].volumes}.values())
+
+
+def _hash_texts(parts: Sequence[Part]) -> tuple[str, ...]:
+    texts: list[str] = []
+    for part in parts:
+        if any(POD_HASH in volume.name for volume in part.volumes):
+            texts += [volume.name for volume in part.volumes]
+            texts += [text for mount in part.mounts for text in (mount.volume, mount.path)]
+            texts += [variable.value for group in part.env for variable in group.variables]
+    return tuple(dict.fromkeys(text for text in texts if POD_HASH in text))
 
 
 def read_plan(
@@ -126,8 +146,13 @@ def _cloud_twice(account: ServiceAccount, cloud: str, winner: str, loser: str) -
     )
 
 
+def _characters(account: ServiceAccount, facts: PodFacts) -> int:
+    pairs = (*account.annotations.items(), *facts.annotations, *facts.labels)
+    return sum(len(key) + len(value) for key, value in pairs)
+
+
 class Readings:
-    """A bounded store of plans, for one generation of settings and platform: another one empties it.
+    """A bounded store of plans, for one generation of settings and platform: other objects of them empty it.
 
     For one thread or event loop.
     """
@@ -161,6 +186,8 @@ class Readings:
         plan = self._plans.pop(key, None)
         if plan is None or plan.account != account:
             plan = read_plan(account, facts, settings, platform)
+            if _characters(account, facts) > PLAN_CHARACTERS_MAX:
+                return plan
             if len(self._plans) >= self._entries_max:
                 del self._plans[next(iter(self._plans))]
         self._plans[key] = plan

@@ -24,7 +24,7 @@ DEFAULTS: Mapping[str, tuple[object, ...]] = {
 
 def bare(value: Any) -> Any:
     """A JSON value without empty members and without the API server's defaults."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         rows = ((key, bare(member)) for key, member in value.items() if member not in DEFAULTS.get(key, ()))
         return {key: member for key, member in rows if not _is_empty(member)}
     if isinstance(value, list | tuple):
@@ -42,16 +42,20 @@ def is_same(found: Any, ours: Any) -> bool:
 
 
 def covers(found: Any, ours: Any) -> bool:
-    """Whether all of ours is there; members and named entries that others have added are allowed."""
-    return _covers(bare(found), bare(ours))
+    """Whether all of ours is there; members, and entries of lists of objects, that others have added are allowed."""
+    if isinstance(ours, Mapping):
+        there = found if isinstance(found, Mapping) else {}
+        return all(_covers_member(there.get(key), member, DEFAULTS.get(key, ())) for key, member in ours.items())
+    if isinstance(ours, list | tuple) and all(isinstance(entry, Mapping) for entry in ours):
+        entries = found if isinstance(found, list) else []
+        return all(any(covers(entry, own) for entry in entries) for own in ours)
+    return is_same(found, ours)
 
 
-def _covers(found: Any, ours: Any) -> bool:
-    if isinstance(ours, dict):
-        return isinstance(found, dict) and all(key in found and _covers(found[key], ours[key]) for key in ours)
-    if isinstance(ours, list) and all(isinstance(entry, dict) for entry in ours):
-        return isinstance(found, list) and all(any(_covers(entry, own) for entry in found) for own in ours)
-    return bool(found == ours)
+def _covers_member(found: Any, ours: Any, defaults: tuple[object, ...]) -> bool:
+    if _is_empty(bare(ours)):  # what is left empty is said, too: allowPrivilegeEscalation: false
+        return _is_empty(bare(found))
+    return covers(found, ours) or (found is None and ours in defaults)
 
 
 def serves_as(found: Any, ours: Any) -> bool:

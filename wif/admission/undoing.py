@@ -28,7 +28,7 @@ def undo(plan: Plan, document: PodDocument, record: Record, record_key: str) -> 
     """The operations that take away what the plan, the recorded ServiceAccount's, put into the pod."""
     hashed = hash_in_use(plan, document)
     there = document.volumes()
-    parts = [part for part in plan.parts if not _is_foreign(part, there, hashed)]
+    parts = [part.of_pod(hashed) for part in plan.parts if not _is_foreign(part, there, hashed)]
     equal = {
         volume["name"]
         for part in parts
@@ -37,13 +37,13 @@ def undo(plan: Plan, document: PodDocument, record: Record, record_key: str) -> 
     }
     spec = document.value["spec"]
     own = _own_containers(parts, spec)
-    still = _names_mounted(parts, spec, equal, hashed, own)
+    still = _names_mounted(parts, spec, equal, own)
     ops: list[Op] = []
     for member in LISTS:
         for index, container in enumerate(spec.get(member) or ()):
             name = str(container.get("name", ""))
             for_it = [part for part in parts if is_for(part, name) and name not in plan.init_names]
-            ops += _container_ops(f"/spec/{member}/{index}", container, for_it, equal, hashed)
+            ops += _container_ops(f"/spec/{member}/{index}", container, for_it, equal)
     ops += _list_ops("/spec/initContainers", spec.get("initContainers") or (), own)
     gone = {there[name][0] for name in equal - still}
     ops += _list_ops("/spec/volumes", spec.get("volumes") or (), gone)
@@ -63,10 +63,10 @@ def _own_containers(parts: Sequence[Part], spec: Mapping[str, Any]) -> set[int]:
 
 
 def _names_mounted(
-    parts: Sequence[Part], spec: Mapping[str, Any], equal: Collection[str], hashed: str, own: Collection[int]
+    parts: Sequence[Part], spec: Mapping[str, Any], equal: Collection[str], own: Collection[int]
 ) -> set[str]:
     """Volumes that something else in the pod mounts: without them the pod would be refused."""
-    ours = _mounts(parts, equal, hashed)
+    ours = _mounts(parts, equal)
     return {
         str(mount.get("name", ""))
         for member in (*LISTS, "ephemeralContainers")
@@ -77,16 +77,16 @@ def _names_mounted(
     }
 
 
-def _mounts(parts: Sequence[Part], equal: Collection[str], hashed: str) -> list[dict[str, Any]]:
-    entries = [mount_entry(mount, hashed) for part in parts for mount in part.mounts]
+def _mounts(parts: Sequence[Part], equal: Collection[str]) -> list[dict[str, Any]]:
+    entries = [mount_entry(mount) for part in parts for mount in part.mounts]
     return [entry for entry in entries if entry["name"] in equal]
 
 
 def _container_ops(
-    path: str, container: Mapping[str, Any], parts: Sequence[Part], equal: Collection[str], hashed: str
+    path: str, container: Mapping[str, Any], parts: Sequence[Part], equal: Collection[str]
 ) -> Iterator[Op]:
     env = [variable_entry(variable) for part in parts for group in part.env for variable in group.variables]
-    rows = (("env", env), ("volumeMounts", _mounts(parts, equal, hashed)))
+    rows = (("env", env), ("volumeMounts", _mounts(parts, equal)))
     for member, ours in rows:
         entries = container.get(member) or ()
         gone = {index for index, entry in enumerate(entries) if any(is_same(entry, own) for own in ours)}

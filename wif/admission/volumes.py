@@ -142,9 +142,9 @@ def _injected_already(part: Part) -> Finding:
     return Finding(
         "injected-already",
         "warning",
-        f"the token volume for {part.cloud} is there already: another webhook injects it too; only what was missing is "
-        "added",
-        "run one of them, or copy no injected pods",
+        f"the token volume for {part.cloud} is there already: another webhook injects it too, or the pod brings it; "
+        "only what is missing is added",
+        "run one webhook for each cloud",
         part.dialect,
         part.cloud,
     )
