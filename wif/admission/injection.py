@@ -10,12 +10,12 @@ from __future__ import annotations
 __all__ = ["POD_HASH", "Collision", "EnvGroup", "EnvRule", "InitContainer", "Mount", "Part", "Variable", "Volume"]
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 POD_HASH = "{pod-hash}"
-"""In the name of a volume and of its mounts, in the path of a mount and in the value of a variable: the first 30 hex
-digits of SHA-256 of the pod's name, or of its ``generateName`` followed by `` (prefix)``."""
+"""In the name of a volume, and then in its mounts and in variables: the first 30 hex digits of SHA-256 of the pod's
+name, or of its ``generateName`` followed by `` (prefix)``."""
 
 EnvRule = Literal["absent", "group", "replace"]
 """``absent``: each variable that the container has not. ``group``: all of them, where the container has none of them.
@@ -93,3 +93,17 @@ class Part:
     """Names of containers it is not for. The dialect's own init containers are never in it."""
     left_alone: tuple[frozenset[str], ...] = ()
     """A container that has a variable of each of these sets is left alone, mounts included. Empty: none is."""
+
+    def of_pod(self, pod_hash: str) -> Part:
+        """With the pod's hash in place of :data:`POD_HASH` in mounts and variables; volumes stay as they are."""
+        if not any(POD_HASH in volume.name for volume in self.volumes):
+            return self
+        mounts = (
+            mount._replace(volume=mount.volume.replace(POD_HASH, pod_hash), path=mount.path.replace(POD_HASH, pod_hash))
+            for mount in self.mounts
+        )
+        env = (
+            EnvGroup(rule, tuple(Variable(name, value.replace(POD_HASH, pod_hash)) for name, value in variables))
+            for rule, variables in self.env
+        )
+        return replace(self, mounts=tuple(mounts), env=tuple(env))
