@@ -45,14 +45,16 @@ class Kubelet:
         every = [*spec.get("initContainers", []), *spec["containers"], *spec.get("ephemeralContainers", [])]
         [container] = [each for each in every if each["name"] == container_name]
         volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
-        roots = sorted({mount["mountPath"] for mount in container.get("volumeMounts", [])}, key=len, reverse=True)
+        # the token for the API server itself is of no interest here
+        mounts = [each for each in container.get("volumeMounts", []) if "kubernetes.io" not in each["mountPath"]]
+        roots = sorted({mount["mountPath"] for mount in mounts}, key=len, reverse=True)
 
         def moved(text: str) -> str:
             for path in roots:
                 text = re.sub(rf"(?<![\w/.-]){re.escape(path)}(?=[/\"\s]|$)", f"{folder}{path}", text)
             return text
 
-        for mount in container.get("volumeMounts", []):
+        for mount in mounts:
             place = folder / mount["mountPath"].lstrip("/")
             place.mkdir(parents=True, exist_ok=True)
             for name, content in self._files(pod, volumes[mount["name"]]).items():

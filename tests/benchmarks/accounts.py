@@ -78,6 +78,8 @@ class _Api(BaseHTTPRequestHandler):
     wbufsize = 65_536
     churn = threading.Event()
     relist = threading.Event()
+    more: Mapping[str, Mapping[str, str]] = {}
+    """Annotations of further accounts in the first namespace, by name."""
 
     def log_message(self, *_: object) -> None:
         pass
@@ -102,6 +104,9 @@ class _Api(BaseHTTPRequestHandler):
         last = min(first + count, ACCOUNTS)
         following = {"continue": str(last)} if last < ACCOUNTS else {}
         items = [service_account(number, number + 1) for number in range(first, last)]
+        if not following:
+            for name, kept in self.more.items():
+                items.append({"metadata": {"name": name, "namespace": "team-0", "uid": name, "annotations": kept}})
         body = {"kind": "List", "metadata": {"resourceVersion": str(ACCOUNTS), **following}, "items": items}
         self._chunk(json.dumps(body, separators=(",", ":")).encode())
 
@@ -139,10 +144,11 @@ class _Server(ThreadingHTTPServer):
         pass  # the cache has ended its connection
 
 
-def serve_api() -> None:
+def serve_api(more: Mapping[str, Mapping[str, str]]) -> None:
     """The other process: prints where it stands, and serves until its standard input ends."""
     import trustme
 
+    _Api.more = more
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -212,7 +218,7 @@ def _memory(name: str) -> float:
 def measure() -> Iterator[Row]:
     """The rows."""
     module = [sys.executable, "-m", "tests.benchmarks.accounts"]
-    api = subprocess.Popen([*module, "--api"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    api = subprocess.Popen([*module, "--api", "{}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert api.stdout is not None
         place = json.loads(api.stdout.readline())
@@ -253,11 +259,11 @@ def measure() -> Iterator[Row]:
 def main() -> None:
     """Print the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--api", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--api", metavar="JSON", help=argparse.SUPPRESS)
     parser.add_argument("--cache", nargs=2, metavar=("PORT", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.api:
-        serve_api()
+        serve_api(json.loads(arguments.api))
     elif arguments.cache:
         run_cache(*arguments.cache)
     else:
