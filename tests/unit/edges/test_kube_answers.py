@@ -52,6 +52,12 @@ def test_the_paths_are_those_of_the_core() -> None:
             "/api/v1/namespaces/a/configmaps",
             "list on the resource configmaps of the API group '' in the namespace",
         ),
+        ("GET", "/api/v1/serviceaccounts?watch=1", "watch on the resource serviceaccounts of the API group '' (a Cl"),
+        (
+            "GET",
+            "/api/v1/namespaces/a/configmaps?fieldSelector=metadata.name%3Db&watch=1",
+            "watch on the resource configmaps of the API group '' named 'b' in the namespace 'a' (a Role",
+        ),
         ("POST", "/api/v1/namespaces/a/configmaps", "create on the resource configmaps of the API group '' in"),
         (
             "PUT",
@@ -111,6 +117,12 @@ def test_each_status_is_one_kind_of_error(status: int, kind: type[Exception], co
     assert (error.code, error.status, error.cloud_code, error.retryable) == (code, status, "Reason", retryable)
     assert error.hint
     assert error.message == f"GET /x at {SERVER}: {status} Reason: words"
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("", None), ("Wed, 21 Oct 2026 07:28:00 GMT", None)])
+def test_a_busy_server_says_when_to_come_again(header: str, seconds: float | None) -> None:
+    error = failure(answer(429, retry_after=header), method="GET", path="/x", server=SERVER)
+    assert error.retry_after_seconds == seconds
 
 
 @given(st.binary(max_size=200))
