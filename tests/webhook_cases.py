@@ -116,7 +116,7 @@ def _azure(row: Mapping[str, Any]) -> Case:
 
 def _case(name: str, row: Mapping[str, Any], settings: WebhookSettings, namespace: str) -> Case:
     # An object that could not be decoded was a JSON string.
-    pod = "a string" if row["before"] is None else row["before"]
+    pod: Any = "a string" if row["before"] is None else row["before"]
     annotations = row["serviceAccountAnnotations"]
     account_name = "sa" if row["before"] is None else pod["spec"].get("serviceAccountName", "default")
     account = None if annotations is None else ServiceAccount(namespace, account_name, "u-1", annotations)

@@ -130,18 +130,35 @@ def load_webhook(values: Mapping[str, Any], *, origin: str = "the section webhoo
     """Read settings, those of :data:`COMPAT` first where ``compat`` is among them.
 
     Raises:
-        ConfigurationError: config-invalid.
+        ConfigurationError: config-invalid, config-conflict.
     """
     compat = values.get("compat")
     preset = COMPAT.get(compat, {}) if isinstance(compat, str) else {}
     try:
-        return msgspec.convert({**preset, **values}, WebhookSettings)
+        settings = msgspec.convert({**preset, **values}, WebhookSettings)
     except msgspec.ValidationError as error:
         raise ConfigurationError(
             f"{origin}: {error}",
             code="config-invalid",
             hint="correct it; the reference of wif.yaml lists every setting of the webhook",
         ) from error
+    if settings.azure_token_endpoint is not None:
+        _check_endpoint(settings.azure_token_endpoint, settings.azure_audience, origin)
+    return settings
+
+
+def _check_endpoint(endpoint: AzureTokenEndpoint, audience: str, origin: str) -> None:
+    """What the Azure webhook checks of its own flags when it starts."""
+    authorities = (endpoint.ca_data, endpoint.ca_config_map, endpoint.ca_trust_bundle_signer)
+    if sum(one is not None for one in authorities) > 1:
+        reason = "ca_data, ca_config_map and ca_trust_bundle_signer are three ways to say the same"
+    elif endpoint.ca_trust_bundle_labels is not None and endpoint.ca_trust_bundle_signer is None:
+        reason = "ca_trust_bundle_labels choose among the bundles of a ca_trust_bundle_signer, which is missing"
+    elif endpoint.audience.lower() == audience.lower():
+        reason = f"its audience is {endpoint.audience!r}, which is azure_audience: Entra would take the proxy's tokens"
+    else:
+        return
+    raise ConfigurationError(f"{origin}: azure_token_endpoint: {reason}", code="config-conflict")
 
 
 def webhook_schema() -> Mapping[str, Any]:

@@ -159,6 +159,22 @@ def test_the_variable_leads_to_the_token_in_every_layout_of_azure(layout: str) -
     assert "patch" not in answered(case, said.pod).response["response"]
 
 
+@pytest.mark.parametrize("layout", ["v1.5", "v1.6", "hashed"])
+def test_another_account_takes_the_place_of_the_first_in_every_layout_of_azure(layout: str) -> None:
+    case = by_name("azure A1-basic")
+    other = ServiceAccount("ns1", "other", "u-2", {"azure.workload.identity/client-id": "otherID"})
+    settings = load_webhook({"azure_layout": layout, "azure_tenant_id": "tenantID"})
+    case = replace(case, settings=settings, accounts={**case.accounts, ("ns1", "other"): other})
+    first = answered(case).pod
+    first["spec"]["serviceAccountName"] = "other"
+    spec = answered(case, first).pod["spec"]
+    assert len(spec["volumes"]) == 1
+    for container in (*spec["containers"], *spec["initContainers"]):
+        assert len(container["volumeMounts"]) == 1
+        assert [row["value"] for row in container["env"] if row["name"] == "AZURE_CLIENT_ID"] == ["otherID"]
+        assert len(container["env"]) == 4
+
+
 def test_the_label_of_eks_is_read_under_another_prefix_of_annotations() -> None:
     case = by_name("eks K1-v1-basic")
     role = "arn:aws:iam::111122223333:role/s3-reader"
