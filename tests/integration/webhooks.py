@@ -63,6 +63,15 @@ def bundle_of(api_server: ApiServer, name: str) -> str:
     return base64.b64decode(json.loads(body)["webhooks"][0]["clientConfig"].get("caBundle", "")).decode()
 
 
+def with_bundle(api_server: ApiServer, name: str, pem: str) -> None:
+    """Put other authorities into a registration, as somebody else would."""
+    status, body = api_server.request("GET", f"{MUTATING}/{name}")
+    found = json.loads(body)
+    found["webhooks"][0]["clientConfig"]["caBundle"] = base64.b64encode(pem.encode()).decode()
+    status, body = api_server.request("PUT", f"{MUTATING}/{name}", found)
+    assert status == 200, body
+
+
 def authorities_in(pem: str) -> int:
     """How many certificates a PEM text has."""
     return pem.count("BEGIN CERTIFICATE")

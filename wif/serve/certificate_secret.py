@@ -82,9 +82,14 @@ class Stored:
         found = [*_authorities(self.current), *_authorities(self.successor), *self.previous]
         return tuple(dict.fromkeys(found))
 
-    def made(self, generation: Generation, now: float) -> Stored:
-        """A pair in place of one that cannot be used; its authority is trusted on: another replica may serve it."""
-        return Stored(current=generation, previous=self.authorities[:_MAX_PREVIOUS], promoted_at=now)
+    def made(self, generation: Generation, now: float, *, served: Generation | None = None) -> Stored:
+        """A pair in place of one that cannot be used, or is gone.
+
+        What was trusted until now is trusted on, and so is the authority of what is ``served``: another replica may
+        serve it too.
+        """
+        former = dict.fromkeys((*_authorities(served), *self.authorities))
+        return Stored(current=generation, previous=tuple(former)[:_MAX_PREVIOUS], promoted_at=now)
 
     def staged(self, generation: Generation, now: float) -> Stored:
         """A successor beside the present pair."""

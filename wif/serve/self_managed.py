@@ -185,7 +185,7 @@ class SelfManagedCertificate:
         if step == "make":
             if stored.current is not None:
                 _LOGGER.error("the certificate in the Secret %s cannot be used: %s", self._shown, dates.problem)
-            after = stored.made(self._make(), now)
+            after = stored.made(self._make(), now, served=self._served)
         elif step == "stage":
             after = stored.staged(self._make(), now)
         elif step == "promote":
