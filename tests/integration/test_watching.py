@@ -251,6 +251,28 @@ def test_an_empty_list_is_one(tmp_path: Path) -> None:
         assert told.words == ["begin", "end"]
 
 
+def test_a_token_that_is_missing_for_a_moment_costs_no_list(tmp_path: Path) -> None:
+    def lost(peer: Peer, _: Mapping[str, str]) -> None:
+        (tmp_path / "token").unlink()
+        peer.send(watch())
+
+    with watched(page("one"), lost, directory=tmp_path) as (watcher, _, api):
+        until(lambda: "cannot be read" in watcher.problem)
+        (tmp_path / "token").write_text("token-two")
+        until(lambda: len(api.queries) == 3)
+        assert watcher.lists == 1
+
+
+def test_a_server_that_cannot_be_reached_for_a_while_costs_no_list(tmp_path: Path) -> None:
+    def mute(peer: Peer, _: Mapping[str, str]) -> None:
+        peer.wait(0.5)  # longer than the silence that is borne
+
+    with watched(page("one"), mute, directory=tmp_path, silence_seconds=0.2) as (watcher, _, api):
+        until(lambda: len(api.queries) >= 3)
+        assert "watch" in api.queries[2]
+        assert (watcher.lists, watcher.failures) == (1, 1)
+
+
 def test_the_token_is_read_again_for_each_request(tmp_path: Path) -> None:
     def refuse(peer: Peer, _: Mapping[str, str]) -> None:
         (tmp_path / "token").write_text("token-two")

@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from wif.errors import RefusedError, TransportError, UnavailableError, WifError
+from wif.errors import ConfigurationError, RefusedError, TransportError, UnavailableError, WifError
 
 if TYPE_CHECKING:
     from wif.edges.kube import KubeClient
@@ -58,7 +58,8 @@ _SHORT_SECONDS = 1.0
 """A watch that ends sooner is not taken up again at once."""
 _SHRINK = 8
 """A page that is too large is asked for again with this part of its objects."""
-_POLL_SECONDS = 0.2
+_POLL_SECONDS = 0.5
+"""How often is looked whether a watcher has failed."""
 
 _METADATA_ONLY = "application/json;as={};g=meta.k8s.io;v=v1,application/json"
 
@@ -163,8 +164,6 @@ class Watcher(Generic[T]):
         """Whether a whole list has been received; stays so."""
         self.problem = ""
         """What went wrong last; empty while all is well."""
-        self.problem_at: float | None = None
-        """Since when, by the clock."""
         self.lists = 0
         self.failures = 0
         """Lists and watches that ended as they should not."""
@@ -274,7 +273,11 @@ class Watcher(Generic[T]):
             "timeoutSeconds": str(max(1, int(life))),
         }
 
+        is_open = False
+
         def read(answer: Incoming) -> None:
+            nonlocal is_open
+            is_open = True
             answer.keep_until(time.monotonic() + life + _FAREWELL_SECONDS)
             self._alive_at = self._clock()
             self._is_well()
@@ -292,6 +295,12 @@ class Watcher(Generic[T]):
             )
         except TooLarge as error:
             raise self._unreadable("an event larger than the API server can hold") from error
+        except UnavailableError as error:
+            if is_open and isinstance(error.__cause__, TransportError) and error.__cause__.code == "timeout":
+                # a version that the API server does not know yet, after its store was restored from a backup, is
+                # answered with 200 and silence for ever
+                self._version = ""
+            raise
         self._failures_in_a_row = 0
 
     def _take(self, line: bytes | bytearray) -> None:
@@ -329,8 +338,6 @@ class Watcher(Generic[T]):
         self._failures_in_a_row += 1
         if not _can_go_on(error):
             self._version = ""
-        if self.problem_at is None:
-            self.problem_at = self._clock()
         if error.message != self.problem:
             self.problem = error.message
             level = logging.INFO if error.status == 410 else logging.WARNING
@@ -342,22 +349,17 @@ class Watcher(Generic[T]):
     def _is_well(self) -> None:
         if self.problem:
             _LOGGER.info("%s are watched again", self.name, extra={"wif": {"collection": self.name}})
-        self.problem, self.problem_at = "", None
+        self.problem = ""
 
     def _accept(self, kind: str) -> str:
         return _METADATA_ONLY.format(kind) if self._is_metadata_only else "application/json"
 
 
 def _can_go_on(error: WifError) -> bool:
-    """Whether a watch can be taken up where it ended; else all is listed anew.
-
-    After silence it cannot: a version that the API server does not know yet, after its store was restored from a
-    backup, is answered with 200 and silence for ever.
-    """
+    """Whether a watch can be taken up where it ended; else all is listed anew."""
     if error.status is not None:
         return error.status in (401, 403, 429) or error.status >= 500
-    cause = error.__cause__
-    return isinstance(cause, TransportError) and cause.code != "timeout"
+    return isinstance(error, ConfigurationError) or isinstance(error.__cause__, TransportError)
 
 
 def lines(chunks: Iterable[bytes], most_bytes: int) -> Iterator[bytes | bytearray]:
