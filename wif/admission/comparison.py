@@ -71,7 +71,7 @@ def compare(
         account_created: the ServiceAccount's ``creationTimestamp``.
 
     Raises:
-        ConfigurationError: config-invalid, where the pod cannot be read.
+        ProtocolError: review-invalid, where the pod cannot be read.
     """
     account = accounts.get((workload.namespace, workload.account_name))
     parts: tuple[Part, ...] = ()
@@ -117,6 +117,9 @@ def _without(pod: Mapping[str, Any], parts: tuple[Part, ...], record: str) -> di
         if spec.get(member):
             spec[member] = [emptied(each) for each in spec[member] if each.get("name") not in made]
     metadata = dict(pod.get("metadata") or {})
+    if metadata.get("generateName"):
+        # the API server made the name of the prefix only after admission, and volumes are named by what was there then
+        metadata.pop("name", None)
     annotations = {key: value for key, value in (metadata.get("annotations") or {}).items() if key not in written}
     return {**pod, "metadata": {**metadata, "annotations": annotations}, "spec": spec}
 

@@ -25,7 +25,7 @@ from wif.admission.record import record_key
 from wif.admission.review import pod_review
 from wif.admission.workloads import Workload
 from wif.config.webhook import WebhookSettings
-from wif.errors import ConfigurationError
+from wif.errors import ConfigurationError, ProtocolError
 
 AccountState = Literal["known", "unknown", "absent"]
 """``unknown``: nobody said what its annotations are. ``absent``: it was looked for and is not there."""
@@ -91,11 +91,6 @@ class Explanation:
     record: str
     """The annotation in which the webhook notes what it did."""
 
-    @property
-    def is_untouched(self) -> bool:
-        """Whether the patch is empty."""
-        return not self.patch
-
 
 def explain(
     workload: Workload,
@@ -116,17 +111,19 @@ def explain(
     state: AccountState = "unknown" if key not in accounts else "absent" if accounts[key] is None else "known"
     bare = ServiceAccount(*key, "")
     account = accounts.get(key) or bare
-    review = pod_review(msgspec.json.encode(workload.pod), namespace=workload.namespace)
+    try:
+        review = pod_review(msgspec.json.encode(workload.pod), namespace=workload.namespace)
+    except (ProtocolError, TypeError) as error:
+        reason = error.message if isinstance(error, ProtocolError) else "it has names that are no text"
+        raise ConfigurationError(
+            f"{workload.origin}: {workload.text} cannot be read: {reason}",
+            code="config-invalid",
+            hint="correct the manifest; kubectl create --dry-run=server says more",
+        ) from error
     known = {wanted: accounts.get(wanted) for wanted in accounts_wanted(review, settings)}
     if state == "unknown" and key in known:
         known[key] = bare
     decision = mutate(review, known, settings, platform, readings=Readings(), detailed=True)
-    if any(finding.rule == "review-invalid" for finding in decision.findings):
-        raise ConfigurationError(
-            f"{workload.origin}: {workload.text}: {decision.message}",
-            code="config-invalid",
-            hint="correct the manifest; kubectl create --dry-run=server says more",
-        )
     effective = (account, settings) if platform is None else platform.effective(account, settings)
     return _explained(_Looked(workload, state, account, *effective), decision)
 

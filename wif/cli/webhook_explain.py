@@ -29,7 +29,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _NAME = r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?"
 _IN_CLUSTER = re.compile(rf"({_NAME})/({_NAME})")
-_CONFIG_MAP = re.compile(rf"configmap:({_NAME})/({_NAME})")
 
 _OPTIONS = (
     click.option(
@@ -46,11 +45,8 @@ _OPTIONS = (
         metavar="FILE",
         help="Manifest of ServiceAccounts; repeatable. They may stand in the file of --pod too.",
     ),
-    click.option(
-        "--platform",
-        metavar="FILE",
-        help="Manifest of the platform's ConfigMap; with --live also configmap:NAMESPACE/NAME.",
-    ),
+    click.option("--platform", metavar="FILE", help="Manifest of the platform's ConfigMap."),
+    click.option("--platform-config", metavar="NAMESPACE/NAME", help="With --live: the ConfigMap in the cluster."),
     click.option("--namespace", metavar="NAME", help="Of objects that name none."),
     click.option(
         "--show",
@@ -73,6 +69,7 @@ class _Given(NamedTuple):
     pod: str
     service_accounts: tuple[str, ...]
     platform: str | None
+    platform_config: str | None
     namespace: str | None
     show: str | None
     live: bool
@@ -120,8 +117,12 @@ def explain_command(context: click.Context, /, **options: Any) -> None:
 
 
 def _check(given: _Given) -> None:
-    if not given.live and (given.kubeconfig or given.kube_context):
-        raise click.UsageError("--kubeconfig and --context go with --live")
+    if not given.live and (given.kubeconfig or given.kube_context or given.platform_config):
+        raise click.UsageError("--kubeconfig, --context and --platform-config go with --live")
+    if given.platform and given.platform_config:
+        raise click.UsageError("--platform and --platform-config contradict each other")
+    if given.platform_config and not _IN_CLUSTER.fullmatch(given.platform_config):
+        raise click.UsageError(f"--platform-config {given.platform_config!r} is not NAMESPACE/NAME")
     if [given.pod, *given.service_accounts, given.platform].count("-") > 1:
         raise click.UsageError("stdin (-) can be read once: put everything into one stream and pass it as --pod -")
 
@@ -134,7 +135,7 @@ def _found(given: _Given, settings: WebhookSettings) -> list[_Found]:
     workloads, passed = _manifests(given, has_pod=running is None)
     if cluster is not None and running is not None:
         workloads = (cluster.pod(running[1], running[2]),)
-    platform = _platform(given.platform, settings, cluster)
+    platform = _platform(given, settings, cluster)
     found = []
     for workload in workloads:
         known = passed
@@ -182,18 +183,18 @@ def _no_pod(path: str, manifests: Manifests) -> ConfigurationError:
     )
 
 
-def _platform(place: str | None, settings: WebhookSettings, cluster: Cluster | None) -> Platform | None:
-    if place is None:
+def _platform(given: _Given, settings: WebhookSettings, cluster: Cluster | None) -> Platform | None:
+    named = _IN_CLUSTER.fullmatch(given.platform_config or "")
+    made, origin = None, f"the ConfigMap {given.platform_config}"
+    if named is not None and cluster is not None:
+        made = cluster.config_map(named[1], named[2])
+    elif given.platform is not None:
+        made, origin = _config_map_of(given.platform), given.platform
+    if made is None:
         return None
     from wif.admission.platform import read_platform  # noqa: PLC0415  # only where there is one
 
-    named = _CONFIG_MAP.fullmatch(place)
-    if named is not None and cluster is None:
-        raise click.UsageError(f"--platform {place} is read from a cluster: add --live")
-    if named is not None and cluster is not None:
-        made = cluster.config_map(named[1], named[2])
-        return None if made is None else read_platform(_data(made, place), settings)
-    return read_platform(_data(_config_map_of(place), place), settings)
+    return read_platform(_data(made, origin), settings)
 
 
 def _config_map_of(path: str) -> Mapping[str, Any]:
@@ -232,9 +233,9 @@ def _cluster(given: _Given) -> Cluster:
 
 
 def _refusal(refused: Sequence[Explanation]) -> RefusedError:
-    names = ", ".join(each.workload.text for each in refused)
-    verb = "would be refused" if len(refused) == 1 else "would all be refused"
-    return RefusedError(f"{names} {verb}: {refused[0].message}", code="pod-refused")
+    reasons = [finding.message for finding in refused[0].findings if finding.level == "deny"]
+    others = f", and so would {len(refused) - 1} more," if len(refused) > 1 else ""
+    return RefusedError(f"{refused[0].workload.text} would be refused{others}: {reasons[0]}", code="pod-refused")
 
 
 def _print_text(found: Sequence[_Found], show: str | None) -> None:

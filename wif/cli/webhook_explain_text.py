@@ -53,7 +53,7 @@ def show_explanation(explanation: Explanation, *, show: str | None) -> None:
         _print_section(section)
     _print_findings("findings", explanation.findings)
     _print_findings(
-        f"annotations of the ServiceAccount {explanation.workload.account_name}", explanation.account_findings
+        f"check of the ServiceAccount {explanation.workload.account_name} itself", explanation.account_findings
     )
     if show is not None:
         _print_shown(explanation, show)
@@ -97,7 +97,7 @@ def _headline(explanation: Explanation) -> None:
     workload = explanation.workload
     _line(0, f"{workload.text} as the ServiceAccount {workload.account_name}")
     if not explanation.allowed:
-        _line(1, f"({explanation.code}) {explanation.message}", "REFUSED")
+        _line(1, f"with status {explanation.code}; the findings below say why", "REFUSED")
     elif explanation.patch:
         clouds = ", ".join(dict.fromkeys(each.cloud for each in explanation.identities))
         _line(1, f"into this pod: {clouds}" if clouds else "nothing new; the pod is changed all the same", "injected")
@@ -168,7 +168,7 @@ def _container_sections(containers: Sequence[ContainerChange]) -> Iterator[_Sect
     for (variables, mounts), names in groups.items():
         rows = [
             *((name, _cut(value)) for name, value in variables),
-            *((f"mount {name}", path) for name, path in mounts),
+            *(("mount", f"{path} (volume {name})") for name, path in mounts),
         ]
         title = f"container{'s' if len(names) > 1 else ''} {', '.join(names)}"
         yield _Section(title, rows or [("nothing", "")])
