@@ -175,7 +175,8 @@ def _merged(own: Mapping[str, str], entry: PlatformEntry, settings: WebhookSetti
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _invalid(what: str, hint: str = "correct it; what was read before stays in force") -> ConfigurationError:
+def _invalid(what: str, hint: str = "") -> ConfigurationError:
+    hint = hint or "correct it; what was read before stays in force"
     return ConfigurationError(f"{_ORIGIN}: {what}", code="config-invalid", hint=hint)
 
 
@@ -204,7 +205,7 @@ def _check(entry: PlatformEntry, settings: WebhookSettings, where: str) -> None:
     for key in entry.annotations:
         if not key.startswith(settings.prefixes):
             raise _invalid(
-                f"{where}: the annotation {quoted(key)} is of no dialect that is on",
+                f"{where}: annotation {quoted(key)} is of no dialect that is on",
                 f"they begin {', '.join(settings.prefixes)}",
             )
     for _, dialect in dialects(settings):
