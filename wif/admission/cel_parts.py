@@ -217,8 +217,7 @@ def _rows(part: Part) -> Iterable[tuple[tuple[EnvRule, tuple[str, ...]], tuple[V
     """A group as a whole; the variables of the others one by one."""
     for group in part.env:
         if group.rule == "group":
-            if group.variables:
-                yield (group.rule, tuple(variable.name for variable in group.variables)), group.variables
+            yield (group.rule, tuple(variable.name for variable in group.variables)), group.variables
         else:
             for variable in group.variables:
                 yield (group.rule, (variable.name,)), (variable,)

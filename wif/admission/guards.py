@@ -195,7 +195,8 @@ def _native_asks(cloud: str, settings: WebhookSettings) -> str:
 def _eks_asks(settings: WebhookSettings) -> str:
     role = literal(f"{settings.aws_prefix}/role-arn")
     return (
-        f"{role} in variables.account && variables.account[{role}] != '' && !({literal(EKS_SKIP_LABEL)} in variables.labels)"
+        f"{role} in variables.account && variables.account[{role}] != ''"
+        f" && !({literal(EKS_SKIP_LABEL)} in variables.labels)"
         f" && !({_skips_all(f'{settings.aws_prefix}/skip-containers', ',')})"
     )
 
