@@ -77,7 +77,13 @@ def serve_command(context: click.Context, /, log_format: str, grace: int, **opti
             code="config-missing",
             hint="the API server speaks TLS only: pass the files of a certificate, or the Secret to keep one in",
         )
-    chosen = _service_options(options)
+    chosen, _ = _service_options(options), _named(options, "self_managed")
+    if options["self_managed"] is not None and not options["tls_names"]:
+        raise ConfigurationError(
+            "no name for the certificate is given",
+            code="config-missing",
+            hint="pass the Service's name as the API server calls it: --tls-name SERVICE.NAMESPACE.svc",
+        )
     from wif.edges.kube import KubeClient  # noqa: PLC0415  # only for this command
     from wif.serve.webhook_service import WebhookService  # noqa: PLC0415  # only for this command
 
@@ -172,12 +178,6 @@ def _certificate(service: WebhookService, kube: KubeClient, directory: str, opti
     from wif.serve.certificate_secret import Timing  # noqa: PLC0415  # only with a Secret
     from wif.serve.self_managed import SelfManagedCertificate  # noqa: PLC0415  # only with a Secret
 
-    if not options["tls_names"]:
-        raise ConfigurationError(
-            "no name for the certificate is given",
-            code="config-missing",
-            hint="pass the Service's name as the API server calls it: --tls-name SERVICE.NAMESPACE.svc",
-        )
     managed = SelfManagedCertificate(
         kube,
         secret=secret,
