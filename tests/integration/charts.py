@@ -114,9 +114,14 @@ def with_crds(api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -
     return api_server
 
 
-@pytest.fixture
-def cluster(with_crds: ApiServer) -> Cluster:
+def new_cluster(server: ApiServer) -> Cluster:
     """A namespace that enforces the restricted level of pod security."""
     name = f"chart-{uuid.uuid4().hex[:8]}"
-    with_crds.create_namespace(name, labels={"pod-security.kubernetes.io/enforce": "restricted"})
-    return Cluster(with_crds, name)
+    server.create_namespace(name, labels={"pod-security.kubernetes.io/enforce": "restricted"})
+    return Cluster(server, name)
+
+
+@pytest.fixture
+def cluster(with_crds: ApiServer) -> Cluster:
+    """One for each test."""
+    return new_cluster(with_crds)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-import subprocess
-import sys
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from tests.integration.charts import (
     CHART,
@@ -21,14 +21,19 @@ from tests.integration.charts import (
     cluster,
     helm,
     in_namespace,
+    new_cluster,
     parse_command_line,
     pod_template,
     rendered,
     templated,
     with_crds,
 )
+from tests.integration.documents_server import until
+from tests.integration.webhooks import WebhookProcess
 from wif.admission.platform import read_platform
+from wif.cli.root import cli
 from wif.config.webhook import load_webhook
+from wif.emulator.apiserver import ApiServer
 
 __all__ = ["cluster", "with_crds"]  # fixtures
 
@@ -76,7 +81,7 @@ CASES: Mapping[str, Case] = {
         {"tls": {"source": "cert-manager"}},
         ("--cert-manager=NAMESPACE/docs-webhook",),
     ),
-    "own files": ({"tls": {"source": "secret", "caBundle": PEM}}, ("--ca-file=ca.pem",)),
+    "own files": ({"tls": {"source": "secret", "caBundle": PEM}}, ("--ca-file=FOLDER/ca.pem",)),
     "everything else": (
         {
             "settings": {
@@ -153,12 +158,10 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _render(flags: Sequence[str], folder: Path) -> list[dict[str, Any]]:
     (folder / "ca.pem").write_text(PEM)
-    words = ["wif", "webhook", "render", "--json", f"--release={RELEASE}", "--namespace=ns"]
-    words += ["--label=app.kubernetes.io/managed-by=Helm", *flags]
-    done = subprocess.run(
-        [sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    words = ["webhook", "render", "--json", f"--release={RELEASE}", "--namespace=ns"]
+    words += ["--label=app.kubernetes.io/managed-by=Helm", *(each.replace("FOLDER", str(folder)) for each in flags)]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
     items: list[dict[str, Any]] = json.loads(done.stdout)["items"]
     return items
 
@@ -166,14 +169,14 @@ def _render(flags: Sequence[str], folder: Path) -> list[dict[str, Any]]:
 # -- every object ------------------------------------------------------------------------------------------------------
 
 MONITORED = {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}, "dashboard": {"enabled": True}}
-PLATFORM = {
+PLATFORM: dict[str, Any] = {
     "defaults": {"azure_tenant_id": "11111111-2222-3333-4444-555555555555"},
     "serviceAccounts": [
         {
             "namespace": "team-a-*",
             "serviceAccount": "*",
             "enforce": True,
-            "annotations": {"wif.internal/aws.role-arn": "arn:aws:iam::111122223333:role/team-a"},
+            "annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::111122223333:role/team-a"},
         }
     ],
 }
@@ -283,57 +286,74 @@ def _install(cluster: Cluster, values: Mapping[str, Any], folder: Path) -> None:
 
 
 def _may(cluster: Cluster) -> Callable[..., bool]:
-    user = f"--as=system:serviceaccount:{cluster.namespace}:{RELEASE}-webhook"
+    """Whether the webhook's ServiceAccount has a right: verb, GROUP/RESOURCE, namespace (empty: all), name."""
 
-    def may(verb: str, what: str, *more: str) -> bool:
-        return "yes" in cluster.kubectl("auth", "can-i", verb, what, *more, user, check=False).splitlines()
+    def may(verb: str, what: str, namespace: str = "", name: str = "") -> bool:
+        group, _, resource = what.rpartition("/")
+        resource, _, part = resource.partition(".")
+        attributes = {"verb": verb, "group": group, "resource": resource, "subresource": part}
+        attributes |= {"namespace": namespace, "name": name}
+        user = f"system:serviceaccount:{cluster.namespace}:{RELEASE}-webhook"
+        asked = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
+        spec = {"user": user, "resourceAttributes": attributes}
+        path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+        status, answer = cluster.server.request("POST", path, {**asked, "spec": spec})
+        assert status == 201, answer
+        return bool(json.loads(answer)["status"]["allowed"])
 
     return may
 
 
+EVENTS, LEASES = "events.k8s.io/events", "coordination.k8s.io/leases"
+MUTATING, VALIDATING = (
+    f"admissionregistration.k8s.io/{kind}webhookconfigurations" for kind in ("mutating", "validating")
+)
+
+
 def test_the_webhook_may_do_its_work_and_nothing_else(cluster: Cluster, tmp_path: Path) -> None:
     _install(cluster, _values(platform=PLATFORM), tmp_path)
-    may = _may(cluster)
-    own, elsewhere = ("-n", cluster.namespace), ("-n", "elsewhere")
+    may, own, secret = _may(cluster), cluster.namespace, f"{RELEASE}-webhook-tls"
     registered = f"{cluster.namespace}-{RELEASE}-webhook"
     for allowed in (
-        ("get", "serviceaccounts/any", *elsewhere),
-        ("list", "serviceaccounts", "--all-namespaces"),
-        ("watch", "serviceaccounts", "--all-namespaces"),
-        ("list", "pods", "--all-namespaces"),
-        ("create", "events.events.k8s.io", *elsewhere),
-        ("patch", "events.events.k8s.io", *elsewhere),
-        ("get", f"secrets/{RELEASE}-webhook-tls", *own),
-        ("update", f"secrets/{RELEASE}-webhook-tls", *own),
-        ("list", f"configmaps/{RELEASE}-webhook-platform", *own),
-        ("watch", f"configmaps/{RELEASE}-webhook-platform", *own),
-        ("get", f"leases.coordination.k8s.io/{RELEASE}-webhook", *own),
-        ("update", f"leases.coordination.k8s.io/{RELEASE}-webhook", *own),
-        ("get", f"mutatingwebhookconfigurations/{registered}"),
-        ("patch", f"mutatingwebhookconfigurations/{registered}"),
-        ("patch", f"validatingwebhookconfigurations/{registered}"),
+        ("get", "serviceaccounts", "elsewhere", "any"),
+        ("list", "serviceaccounts"),
+        ("watch", "serviceaccounts"),
+        ("list", "pods"),
+        ("create", EVENTS, "elsewhere"),
+        ("patch", EVENTS, "elsewhere"),
+        ("get", "secrets", own, secret),
+        ("update", "secrets", own, secret),
+        ("list", "configmaps", own, f"{RELEASE}-webhook-platform"),
+        ("watch", "configmaps", own, f"{RELEASE}-webhook-platform"),
+        ("get", LEASES, own, f"{RELEASE}-webhook"),
+        ("update", LEASES, own, f"{RELEASE}-webhook"),
+        ("get", MUTATING, "", registered),
+        ("patch", MUTATING, "", registered),
+        ("patch", VALIDATING, "", registered),
     ):
         assert may(*allowed), allowed
     for forbidden in (
-        ("list", "secrets", *own),
-        ("get", "secrets/other", *own),
-        ("create", "secrets", *own),
-        ("delete", f"secrets/{RELEASE}-webhook-tls", *own),
-        ("get", f"secrets/{RELEASE}-webhook-tls", *elsewhere),
-        ("list", "configmaps", *own),
-        ("update", f"configmaps/{RELEASE}-webhook-platform", *own),
-        ("create", "serviceaccounts", "--subresource=token", *own),
-        ("update", "serviceaccounts", *elsewhere),
-        ("get", "pods", *elsewhere),
-        ("create", "pods", *own),
-        ("delete", "pods", *elsewhere),
-        ("list", "events.events.k8s.io", *own),
-        ("create", "leases.coordination.k8s.io", *own),
-        ("create", "mutatingwebhookconfigurations"),
-        ("list", "mutatingwebhookconfigurations"),
-        ("delete", f"mutatingwebhookconfigurations/{registered}"),
-        ("patch", "mutatingwebhookconfigurations/other"),
-        ("patch", f"validatingadmissionpolicies/{registered}-token-volume"),
+        ("list", "secrets", own),
+        ("get", "secrets", own, "other"),
+        ("get", "secrets", "elsewhere", secret),
+        ("create", "secrets", own),
+        ("delete", "secrets", own, secret),
+        ("list", "configmaps", own),
+        ("get", "configmaps", own, f"{RELEASE}-webhook-config"),
+        ("update", "configmaps", own, f"{RELEASE}-webhook-platform"),
+        ("create", "serviceaccounts.token", own, f"{RELEASE}-webhook"),
+        ("update", "serviceaccounts", "elsewhere"),
+        ("get", "pods", "elsewhere"),
+        ("watch", "pods"),
+        ("create", "pods", own),
+        ("delete", "pods", "elsewhere"),
+        ("list", EVENTS, own),
+        ("create", LEASES, own),
+        ("create", MUTATING),
+        ("list", MUTATING),
+        ("delete", MUTATING, "", registered),
+        ("patch", MUTATING, "", "other"),
+        ("patch", "admissionregistration.k8s.io/validatingadmissionpolicies", "", f"{registered}-token-volume"),
     ):
         assert not may(*forbidden), forbidden
 
@@ -342,16 +362,15 @@ def test_a_tenants_webhook_sees_its_namespaces_alone(cluster: Cluster, tmp_path:
     values = _values(watchNamespaces=["elsewhere"], tls={"source": "cert-manager"})
     _install(cluster, values, tmp_path)
     may = _may(cluster)
-    elsewhere = ("-n", "elsewhere")
-    assert may("watch", "serviceaccounts", *elsewhere)
-    assert may("list", "pods", *elsewhere)
-    assert may("create", "events.events.k8s.io", *elsewhere)
+    for allowed in (("watch", "serviceaccounts"), ("list", "pods"), ("create", EVENTS)):
+        assert may(*allowed, "elsewhere"), allowed
     for forbidden in (
-        ("list", "serviceaccounts", "--all-namespaces"),
-        ("list", "serviceaccounts", "-n", "default"),
-        ("list", "pods", "-n", "default"),
-        ("create", "events.events.k8s.io", "-n", "default"),
-        ("get", "secrets", "-n", cluster.namespace),
+        ("list", "serviceaccounts"),
+        ("list", "serviceaccounts", "default"),
+        ("list", "pods", "default"),
+        ("create", EVENTS, "default"),
+        ("get", "secrets", cluster.namespace, f"{RELEASE}-webhook-tls"),
+        ("get", MUTATING, "", f"{cluster.namespace}-{RELEASE}-webhook"),
     ):
         assert not may(*forbidden), forbidden
     kinds = {each["kind"] for each in rendered(cluster.namespace, values, tmp_path)}
@@ -408,6 +427,92 @@ def test_an_upgrade_keeps_what_the_webhook_has_written_and_all_of_it_goes(cluste
         ("clusterrole", registered[1]),
     ):
         assert "NotFound" in cluster.kubectl("get", *each, check=False)
+
+
+# -- run as it is installed --------------------------------------------------------------------------------------------
+
+LOCAL = ("--config-file", "--host", "--port", "--health-port", "--log-format", "--grace", "--drain-delay")
+"""Flags that a test outside a pod gives values of its own."""
+
+
+class Replica(NamedTuple):
+    """One that runs, and where it is installed."""
+
+    cluster: Cluster
+    process: WebhookProcess
+
+
+@pytest.fixture(scope="module")
+def replica(with_crds: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
+    """The chart's command line with the chart's rights, as its pod would run it."""
+    cluster, tmp_path = new_cluster(with_crds), tmp_path_factory.mktemp("replica")
+    values = {**_values(settings={"prefix": f"{cluster.namespace}.example.com"}, platform=PLATFORM), **MONITORED}
+    objects = rendered(cluster.namespace, values, tmp_path)
+    wide = [each for each in objects if "admissionregistration" in each["apiVersion"]]
+    cluster.apply(in_namespace(objects, cluster.namespace))
+    [pod] = [pod_template(each) for each in objects if each["kind"] == "Deployment"]
+    [text] = [each["data"]["wif.yaml"] for each in objects if each["metadata"]["name"].endswith("-webhook-config")]
+    (tmp_path / "wif.yaml").write_text(text)
+    given = [each for each in pod["spec"]["containers"][0]["args"][2:] if not each.startswith(LOCAL)]
+    given += [f"--config-file={tmp_path / 'wif.yaml'}", f"--kubeconfig={_kubeconfig(cluster, tmp_path)}"]
+    try:
+        with WebhookProcess(*given, folder=tmp_path) as process:
+            process.until_ready()
+            until(lambda: process.metric("wif_webhook_unmutated_pods") is not None, what="a look at all pods")
+            yield Replica(cluster, process)
+    finally:
+        cluster.kubectl("delete", "-f", "-", given="\n---\n".join(map(json.dumps, wide)))
+
+
+def _kubeconfig(cluster: Cluster, folder: Path) -> Path:
+    token = cluster.server.request_token(cluster.namespace, f"{RELEASE}-webhook", "https://kubernetes.default.svc")
+    authority = str(cluster.server.directory / "ca.crt")
+    file = folder / "kubeconfig"
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "pod",
+        "contexts": [{"name": "pod", "context": {"cluster": "pod", "user": "pod"}}],
+        "clusters": [{"name": "pod", "cluster": {"server": cluster.server.url, "certificate-authority": authority}}],
+        "users": [{"name": "pod", "user": {"token": token}}],
+    }
+    file.write_text(json.dumps(content))
+    return file
+
+
+def test_a_replica_works_with_the_charts_flags_and_rights(replica: Replica) -> None:
+    cluster, process = replica
+    name = f"{cluster.namespace}-{RELEASE}-webhook"
+    for kind in ("mutatingwebhookconfiguration", "validatingwebhookconfiguration"):
+        for each in json.loads(cluster.kubectl("get", kind, name, "-o", "json"))["webhooks"]:
+            assert "caBundle" in each["clientConfig"]
+    secret = json.loads(
+        cluster.kubectl("get", "secret", f"{RELEASE}-webhook-tls", "-n", cluster.namespace, "-o", "json")
+    )
+    assert {"tls.crt", "tls.key", "ca.crt"} <= secret["data"].keys()
+    lease = json.loads(cluster.kubectl("get", "lease", f"{RELEASE}-webhook", "-n", cluster.namespace, "-o", "json"))
+    assert lease["spec"]["holderIdentity"]
+    assert process.metric("wif_webhook_platform_in_force") == 1
+    assert not [each for each in process.log if each.get("level") in ("warning", "error")]
+
+
+def test_the_alerts_and_the_dashboard_ask_for_metrics_that_the_server_tells(replica: Replica, tmp_path: Path) -> None:
+    _, text = replica.process.health("/metrics")
+    told = set(re.findall(r"^# HELP (\w+)", text, re.MULTILINE)) | set(
+        re.findall(r"^(\w+_bucket)\{", text, re.MULTILINE)
+    )
+    objects = {each["kind"]: each for each in rendered("ns", {**_values(), **MONITORED}, tmp_path)}
+    [board] = [
+        each["data"] for each in rendered("ns", {**_values(), **MONITORED}, tmp_path) if "dashboard" in str(each)
+    ]
+    panels = json.loads(board["wif-webhook.json"])["panels"]
+    shown = [target["expr"] for panel in panels for target in panel["targets"]]
+    alerts = [alert["expr"] for alert in objects["PrometheusRule"]["spec"]["groups"][0]["rules"]]
+    for expression in (*shown, *alerts):
+        asked = re.findall(r"\b(?:wif|process)_\w+", expression)
+        assert asked, expression
+        assert set(asked) <= told, expression
+        assert expression.count('{namespace="ns",service="docs-webhook"}') == len(asked), "one release's series alone"
 
 
 # -- values that are wrong, and what is asked for ----------------------------------------------------------------------
