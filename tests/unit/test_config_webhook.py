@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wif.config.webhook import COMPAT, WebhookSettings, load_webhook, webhook_schema
 from wif.errors import ConfigurationError
@@ -99,3 +102,63 @@ def test_a_token_endpoint(endpoint: dict[str, Any]) -> None:
 def test_the_schema_names_every_setting() -> None:
     (definition,) = [part for part in webhook_schema()["$defs"].values() if part.get("title") == "WebhookSettings"]
     assert set(definition["properties"]) == set(WebhookSettings.__struct_fields__)
+
+
+def test_two_dialects_have_two_prefixes() -> None:
+    same = {"prefix": "id.example.com", "aws_prefix": "id.example.com"}
+    with pytest.raises(ConfigurationError, match=r"two dialects have the prefix 'id\.example\.com/'") as caught:
+        load_webhook(same)
+    assert caught.value.code == "config-conflict"
+    assert load_webhook(same | {"dialects": ["native", "pfn"]}).prefixes == ("id.example.com/", "cloud.google.com/")
+
+
+def _loop() -> dict[str, Any]:
+    loop: dict[str, Any] = {}
+    loop["limits"] = loop
+    return loop
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"aws_region": "\ud800"},
+        {"\ud800": "x"},
+        {"gcloud_resources": {"limits": {None: 1}}},
+        {"gcloud_resources": {"limits": "\udfff"}},
+        {"gcloud_resources": _loop()},
+    ],
+)
+def test_what_yaml_can_say_and_json_cannot_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_webhook(values)
+    assert caught.value.code == "config-invalid"
+    assert caught.value.message.isprintable()
+
+
+def test_the_schema_takes_what_is_read() -> None:
+    schema = webhook_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    good: list[dict[str, Any]] = [{}, {"dialects": ["eks"], "token_mode": 288}, {"gcloud_resources": {"limits": {}}}]
+    for values in good:
+        assert validator.is_valid(values)
+        assert isinstance(load_webhook(values), WebhookSettings)
+    bad: list[dict[str, Any]] = [{"dialects": []}, {"prefx": "x"}, {"aws_token_expiration": 60}, {"aws_region": "a\nb"}]
+    for values in bad:
+        assert not validator.is_valid(values)
+
+
+_MEMBERS = st.sampled_from([*WebhookSettings.__struct_fields__, "unknown"])
+_YAML = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(max_size=3) | st.dates(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3) | st.none(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(_MEMBERS, _YAML, max_size=3))
+def test_no_section_crashes(values: dict[str, Any]) -> None:
+    try:
+        assert isinstance(load_webhook(values), WebhookSettings)
+    except ConfigurationError as error:
+        assert error.code in ("config-invalid", "config-conflict")  # noqa: PT017 - some are read, some are not

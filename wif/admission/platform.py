@@ -121,7 +121,7 @@ def read_platform(data: Mapping[str, str], settings: WebhookSettings) -> Platfor
     """Read a ConfigMap's ``data``.
 
     Raises:
-        ConfigurationError: config-invalid, naming key and member.
+        ConfigurationError: config-invalid, naming key and member; config-conflict.
     """
     strange = sorted(set(data) - set(_KEYS))
     if strange or len(data) > 1:
@@ -140,10 +140,7 @@ def read_platform(data: Mapping[str, str], settings: WebhookSettings) -> Platfor
         _check(entry, effective, f"config.yaml: $.serviceAccounts[{number}]")
     if "config" in data:
         entries = _eks_entries(data["config"], settings)
-    try:
-        content = msgspec.json.encode((sorted(data.items()), effective))
-    except TypeError as error:  # YAML has names that JSON has not
-        raise _invalid(f"config.yaml: $.defaults: {error}") from error
+    content = msgspec.json.encode((sorted(data.items()), effective))
     exact: dict[tuple[str, str], int] = {}
     patterns = []
     for number, entry in enumerate(entries):

@@ -136,15 +136,23 @@ def load_webhook(values: Mapping[str, Any], *, origin: str = "the section webhoo
     preset = COMPAT.get(compat, {}) if isinstance(compat, str) else {}
     try:
         settings = msgspec.convert({**preset, **values}, WebhookSettings)
+        msgspec.json.encode(settings)
     except msgspec.ValidationError as error:
-        raise ConfigurationError(
-            f"{origin}: {error}",
-            code="config-invalid",
-            hint="correct it; the reference of wif.yaml lists every setting of the webhook",
-        ) from error
+        raise _invalid(f"{origin}: {error}") from error
+    except (UnicodeEncodeError, TypeError, RecursionError) as error:  # YAML can say what JSON cannot
+        raise _invalid(f"{origin}: it has half a surrogate pair, a name that is no text, or itself in it") from error
+    given = [prefix for prefix in settings.prefixes if settings.prefixes.count(prefix) > 1]
+    if given:
+        reason = f"two dialects have the prefix {given[0]!r}: nobody could say whose an annotation is"
+        raise ConfigurationError(f"{origin}: {reason}", code="config-conflict")
     if settings.azure_token_endpoint is not None:
         _check_endpoint(settings.azure_token_endpoint, settings.azure_audience, origin)
     return settings
+
+
+def _invalid(what: str) -> ConfigurationError:
+    hint = "correct it; the reference of wif.yaml lists every setting of the webhook"
+    return ConfigurationError(what, code="config-invalid", hint=hint)
 
 
 def _check_endpoint(endpoint: AzureTokenEndpoint, audience: str, origin: str) -> None:
