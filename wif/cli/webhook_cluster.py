@@ -36,6 +36,8 @@ class ClusterFacts(NamedTuple):
 
     neighbours: tuple[Neighbour, ...]
     gaps: tuple[Gap, ...]
+    has_all_mutating: bool
+    """Whether everything that can change a pod could be read."""
 
 
 class Cluster:
@@ -49,6 +51,7 @@ class Cluster:
         self._accounts: dict[tuple[str, str], ServiceAccount | None] = {}
         self._asked: set[tuple[str, str]] = set()
         self._namespaces: dict[str, Labels] = {}
+        self._not_served: set[str] = set()
         self._registrations: dict[str, Sequence[Mapping[str, Any]]] | None = None
 
     @property
@@ -108,7 +111,13 @@ class Cluster:
         request = RequestFacts(namespace=self._labels(workload.namespace), labels=labels, name=name)
         if self._registrations is None:
             self._registrations = self._read_registrations()
-        return ClusterFacts(neighbours(self._registrations, request), tuple(self.gaps))
+        has_all = all(
+            plural in self._registrations or plural in self._not_served
+            for kind in KINDS
+            for plural in (kind.plural, kind.bindings)
+            if plural and kind.is_mutating
+        )
+        return ClusterFacts(neighbours(self._registrations, request), tuple(self.gaps), has_all)
 
     def _labels(self, namespace: str) -> Labels:
         if namespace not in self._namespaces:
@@ -142,7 +151,7 @@ class Cluster:
                     break
             if page:
                 return items
-        self._gap(f"this API server serves no {plural}", "nothing is missing where its version is older than they are")
+        self._not_served.add(plural)  # an older version of Kubernetes: nothing is missing
         return None
 
     def _read(self, path: str) -> Mapping[str, Any] | None:

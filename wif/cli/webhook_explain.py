@@ -239,18 +239,12 @@ def _refusal(refused: Sequence[Explanation]) -> RefusedError:
 
 
 def _print_text(found: Sequence[_Found], show: str | None) -> None:
-    from wif.cli.webhook_explain_text import (  # noqa: PLC0415  # only without --json
-        show_cluster,
-        show_comparison,
-        show_explanation,
-    )
+    from wif.cli.webhook_explain_text import show_cluster, show_explanation  # noqa: PLC0415  # only without --json
 
     for number, each in enumerate(found):
         if number:
             click.echo()
-        show_explanation(each.explanation, show=show)
-        if each.comparison is not None:
-            show_comparison(each.comparison)
+        show_explanation(each.explanation, show=show, comparison=each.comparison)
         if each.cluster is not None:
             show_cluster(each.cluster)
 

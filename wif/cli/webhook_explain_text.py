@@ -5,17 +5,18 @@ Colour only marks what the words say already.
 
 from __future__ import annotations
 
-__all__ = ["show_cluster", "show_comparison", "show_explanation"]
+__all__ = ["show_cluster", "show_explanation"]
 
 import difflib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from wif.admission.neighbours import order_note
 from wif.cli.durations import show_duration
 
 if TYPE_CHECKING:
@@ -46,11 +47,18 @@ class _Section(NamedTuple):
     rows: Sequence[tuple[str, ...]]
 
 
-def show_explanation(explanation: Explanation, *, show: str | None) -> None:
-    """One pod: what it gets, what not, and why."""
-    _headline(explanation)
-    for section in _sections(explanation):
-        _print_section(section)
+def show_explanation(explanation: Explanation, *, show: str | None, comparison: Comparison | None = None) -> None:
+    """One pod: what it gets, what not, and why; of a pod that runs, what it carries of that."""
+    _headline(explanation if comparison is None else comparison.expected, is_running=comparison is not None)
+    if comparison is not None:
+        _print_section(_Section("identities", list(_identity_rows(comparison.expected))))
+        _print_section(_Section("carried by the pod that runs, of what a new one would get", _compared(comparison)))
+    else:
+        for section in _sections(explanation):
+            _print_section(section)
+    _print_section(_Section("left out", [(each.container, each.cloud, each.reason) for each in explanation.left_out]))
+    silent = [(each.dialect, each.reason, f"reads {each.trigger}") for each in explanation.silent]
+    _print_section(_Section("dialects that say nothing, and what would make them speak", silent))
     _print_findings("findings", explanation.findings)
     _print_findings(
         f"check of the ServiceAccount {explanation.workload.account_name} itself", explanation.account_findings
@@ -59,30 +67,21 @@ def show_explanation(explanation: Explanation, *, show: str | None) -> None:
         _print_shown(explanation, show)
 
 
-def show_comparison(comparison: Comparison) -> None:
-    """What a pod that runs carries of what it would be given."""
-    rows: list[tuple[str, ...]] = [
-        (_STATES[row.state], row.what, row.container, row.name, row.note)
-        for row in comparison.rows
-        if row.state != "as-it-should-be"
-    ]
-    right = len(comparison.rows) - len(rows)
-    if comparison.rows:
-        rows.append(("ok", f"{right} of {len(comparison.rows)} things are as a new pod would have them", "", "", ""))
-    rows += [("note", note, "", "", "") for note in comparison.notes]
-    _print_section(
-        _Section("the pod that runs, beside one that is created now", rows or [("ok", "nothing to compare")])
-    )
-
-
 def show_cluster(facts: ClusterFacts) -> None:
     """What else the API server calls for the pod, and what could not be read."""
-    called = [each for each in facts.neighbours if each.may_be_called or each.known_as]
-    _print_section(_Section("called by the API server for this pod, in this order", list(_neighbour_rows(called))))
-    others = len(facts.neighbours) - len(called)
-    if others:
-        _line(1, f"{others} other registrations do not match; --json lists them with the clause that decides")
-    if not any(each.known_as == "wif" and each.may_be_called for each in facts.neighbours):
+    shown = [each for each in facts.neighbours if each.may_be_called or _is_excluded_peer(each)]
+    if shown:
+        _title("called by the API server for this pod, in this order")
+    numbers = {id(each): number for number, each in enumerate(shown, 1)}
+    for kind in dict.fromkeys(each.kind for each in shown):
+        rows = [row for each in shown if each.kind == kind for row in _neighbour_rows(numbers[id(each)], each)]
+        _print_section(_Section(f"{kind}: {order_note(kind)}", rows))
+    if len(facts.neighbours) > len(shown):
+        _line(
+            1, f"{len(facts.neighbours) - len(shown)} more do not match; --json lists them with the clause that decides"
+        )
+    own = [each for each in facts.neighbours if each.known_as == "wif" and each.may_be_called]
+    if facts.has_all_mutating and not any(each.kind.startswith("Mutating") for each in own):
         _line(1, "no registration of wif matches this pod: nothing is injected into it", "warning")
         _line(2, "wif webhook render prints one", "hint")
     for gap in facts.gaps:
@@ -93,13 +92,15 @@ def show_cluster(facts: ClusterFacts) -> None:
 # -- one pod -----------------------------------------------------------------------------------------------------------
 
 
-def _headline(explanation: Explanation) -> None:
+def _headline(explanation: Explanation, *, is_running: bool) -> None:
     workload = explanation.workload
     _line(0, f"{workload.text} as the ServiceAccount {workload.account_name}")
+    clouds = ", ".join(dict.fromkeys(each.cloud for each in explanation.identities))
     if not explanation.allowed:
         _line(1, f"with status {explanation.code}; the findings below say why", "REFUSED")
+    elif is_running:
+        _line(1, f"a new pod would get: {clouds or 'nothing'}")
     elif explanation.patch:
-        clouds = ", ".join(dict.fromkeys(each.cloud for each in explanation.identities))
         _line(1, f"into this pod: {clouds}" if clouds else "nothing new; the pod is changed all the same", "injected")
     elif explanation.identities:
         _line(1, "nothing to do: the pod has all of it already")
@@ -118,17 +119,31 @@ def _headline(explanation: Explanation) -> None:
 
 def _sections(explanation: Explanation) -> Iterator[_Section]:
     changes = explanation.changes
-    if explanation.allowed and (explanation.patch or explanation.identities):
-        yield _Section("identities", list(_identity_rows(explanation)))
-        yield _Section("tokens", list(_token_rows(explanation)))
-        yield from map(_volume_section, changes.volumes)
-        yield from _container_sections(changes.containers)
-        yield _Section("left out", [(each.container, each.cloud, each.reason) for each in explanation.left_out])
-        written = (*changes.annotations, *changes.labels)
-        yield _Section("written to the pod's metadata", [(key, _cut(value)) for key, value in written])
-        yield _Section("removed, of an injection for another ServiceAccount", [(each,) for each in changes.removed])
-    rows = [(each.dialect, each.reason, f"reads {each.trigger}") for each in explanation.silent]
-    yield _Section("dialects that say nothing, and what would make them speak", rows)
+    if not explanation.allowed or not (explanation.patch or explanation.identities):
+        return
+    yield _Section("identities", list(_identity_rows(explanation)))
+    yield _Section("tokens", list(_token_rows(explanation)))
+    yield from map(_volume_section, changes.volumes)
+    yield from _container_sections(changes.containers)
+    written = [(key, _cut(value)) for key, value in (*changes.annotations, *changes.labels)]
+    yield _Section("written to the pod's metadata", written)
+    yield _Section("removed, of an injection for another ServiceAccount", [(each,) for each in changes.removed])
+
+
+def _compared(comparison: Comparison) -> list[tuple[str, ...]]:
+    """What is missing or differs, the containers of one thing together; how much is right; what the record says."""
+    rows: list[tuple[str, ...]] = []
+    odd = [row for row in comparison.rows if row.state != "as-it-should-be"]
+    if odd and all(row.state == "missing" for row in comparison.rows):
+        rows.append(("missing", f"all of it, {len(odd)} things"))
+    else:
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for row in odd:
+            groups.setdefault((_STATES[row.state], f"{row.what} {row.name}", row.note), []).append(row.container)
+        rows += [(state, what, ", ".join(filter(None, names)), note) for (state, what, note), names in groups.items()]
+    if len(odd) < len(comparison.rows):
+        rows.append(("ok", f"{len(comparison.rows) - len(odd)} of {len(comparison.rows)} things"))
+    return [*rows, *(("note", note) for note in comparison.notes)] or [("ok", "nothing would be injected")]
 
 
 def _identity_rows(explanation: Explanation) -> Iterator[tuple[str, ...]]:
@@ -153,7 +168,9 @@ def _volume_section(volume: VolumeChange) -> _Section:
     rows: list[tuple[str, ...]] = [
         (token.path, f"token for {token.audience or 'the API server'}") for token in volume.tokens
     ]
-    rows += [(file,) for file in volume.files]
+    for file in volume.files:
+        path, is_from, source = file.partition(" from ")
+        rows.append((path, f"from {source}") if is_from else (file,))
     how = "added" if volume.is_new else "in place of another"
     return _Section(f"volume {volume.name}, {how}{f', mode {volume.mode}' if volume.mode else ''}", rows)
 
@@ -212,18 +229,22 @@ def _yaml(pod: Mapping[str, Any]) -> str:
 # -- the cluster -------------------------------------------------------------------------------------------------------
 
 
-def _neighbour_rows(neighbours: Iterable[Neighbour]) -> Iterator[tuple[str, ...]]:
+def _is_excluded_peer(neighbour: Neighbour) -> bool:
+    """A webhook for identities that is there for pods, but not for this one."""
+    return bool(neighbour.known_as) and not neighbour.verdict.clause.lower().endswith("rules")
+
+
+def _neighbour_rows(number: int, each: Neighbour) -> Iterator[tuple[str, ...]]:
     words = {"yes": "yes", "no": "no", "undecided": "maybe"}
     names = {"wif": "this webhook", "eks": "the EKS webhook", "azure": "the Azure webhook", "pfn": "the PFN webhook"}
-    for number, each in enumerate(neighbours, 1):
-        name = f"{each.name} / {each.part}" if each.part and each.part != each.name else each.name
-        known = f" = {names[each.known_as]}" if each.known_as else ""
-        details = "; ".join(f"{key} {value}" for key, value in each.details)
-        yield (str(number), words[each.verdict.answer], each.kind, f"{name}{known}", details)
-        if each.verdict.answer != "yes":
-            yield ("", "", "", f"{each.verdict.clause}: {each.verdict.reason}", "")
-        for condition in each.verdict.conditions:
-            yield ("", "", "", f"{condition.name}: {' '.join(condition.expression.split())}", "")
+    name = f"{each.name} / {each.part}" if each.part and each.part != each.name else each.name
+    known = f" = {names[each.known_as]}" if each.known_as else ""
+    yield (str(number), words[each.verdict.answer], f"{name}{known}")
+    yield ("", "", "; ".join(f"{key} {value}" for key, value in each.details))
+    if each.verdict.answer != "yes" and each.verdict.clause != "matchConditions":
+        yield ("", "", f"{each.verdict.clause}: {each.verdict.reason}")
+    for condition in each.verdict.conditions:
+        yield ("", "", f"if {condition.name}: {' '.join(condition.expression.split())}")
 
 
 # -- lines and tables --------------------------------------------------------------------------------------------------

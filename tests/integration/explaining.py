@@ -1,0 +1,75 @@
+"""``wif webhook explain`` as it is typed, and the objects that its tests explain."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs/reference/schemas/webhook-explain.json").read_text())
+ROLE = "arn:aws:iam::111122223333:role/web"
+PROVIDER = "projects/1/locations/global/workloadIdentityPools/pool/providers/cluster"
+EMAIL = "web@my-project.iam.gserviceaccount.com"
+GUID = "11111111-2222-3333-4444-555555555555"
+THREE = {
+    "wif.internal/gcp.provider": PROVIDER,
+    "wif.internal/gcp.service-account": EMAIL,
+    "eks.amazonaws.com/role-arn": ROLE,
+    "azure.workload.identity/client-id": GUID,
+    "azure.workload.identity/tenant-id": GUID,
+}
+SECRET = "hunter2-of-the-pod"
+SPEC: dict[str, Any] = {
+    "serviceAccountName": "web",
+    "containers": [
+        {"name": "app", "image": "example.invalid/app", "env": [{"name": "PASSWORD", "value": SECRET}]},
+        {"name": "proxy", "image": "example.invalid/proxy"},
+    ],
+}
+TEMPLATE = {"metadata": {"labels": {"azure.workload.identity/use": "true"}}, "spec": SPEC}
+
+
+def account(annotations: Mapping[str, str], namespace: str = "shop") -> dict[str, Any]:
+    metadata = {"name": "web", "namespace": namespace, "annotations": dict(annotations)}
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
+
+
+def controller(kind: str = "Deployment", **spec: Any) -> dict[str, Any]:
+    made = {"template": TEMPLATE, **spec}
+    return {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "web", "namespace": "shop"}, "spec": made}
+
+
+class Explain:
+    """The command in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, name: str, *documents: Any) -> str:
+        (self.folder / name).write_text("---\n".join(yaml.safe_dump(each) for each in documents))
+        return name
+
+    def run(self, *words: str, status: int = 0, stdin: str = "") -> tuple[str, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "wif", "webhook", "explain", *words],
+            cwd=self.folder,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == status, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert SECRET not in done.stdout + done.stderr
+        return done.stdout, done.stderr
+
+    def json(self, *words: str, status: int = 0, stdin: str = "") -> Any:
+        found = json.loads(self.run(*words, "--json", status=status, stdin=stdin)[0])
+        jsonschema.validate(found, SCHEMA, cls=jsonschema.Draft202012Validator)
+        return found

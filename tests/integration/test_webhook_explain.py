@@ -1,0 +1,184 @@
+"""``wif webhook explain`` offline, from manifests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.integration.explaining import EMAIL, ROLE, SPEC, TEMPLATE, THREE, Explain, account, controller
+from wif.admission.patch import apply_patch
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def explain(tmp_path: Path) -> Explain:
+    return Explain(tmp_path)
+
+
+def test_everything_about_a_deployment_is_said(explain: Explain) -> None:
+    explain.write("all.yaml", account(THREE), controller())
+    out, err = explain.run("--pod", "all.yaml")
+    assert err == ""
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    for line in (
+        "Deployment shop/web as the ServiceAccount web",
+        "injected into this pod: gcp, aws, azure",
+        f"aws {ROLE} eks: eks.amazonaws.com/role-arn",
+        f"gcp {EMAIL} native: wif.internal/gcp.service-account",
+        "sts.amazonaws.com 1h /var/run/secrets/eks.amazonaws.com/serviceaccount/token",
+        "containers app, proxy",
+        f"AWS_ROLE_ARN {ROLE}",
+        "pfn no annotation cloud.google.com/… reads cloud.google.com/workload-identity-provider and "
+        "cloud.google.com/service-account-email",
+    ):
+        assert line in lines, out
+
+
+@pytest.mark.parametrize("show", ["patch", "pod", "diff"])
+def test_patch_pod_and_difference_hide_the_pods_own_values(explain: Explain, show: str) -> None:
+    explain.write("all.yaml", account(THREE), controller())
+    plain = explain.run("--pod", "all.yaml")[0]
+    out = explain.run("--pod", "all.yaml", "--show", show)[0]
+    assert out.startswith(plain)
+    more = out[len(plain) :]
+    title, _, body = more.partition("\n")
+    if show == "patch":
+        patch = json.loads(body)
+        assert patch == explain.json("--pod", "all.yaml")["pods"][0]["patch"]
+        assert apply_patch({"metadata": TEMPLATE["metadata"], "spec": SPEC}, body.encode())
+    elif show == "pod":
+        pod = yaml.safe_load(body)
+        assert pod["spec"]["containers"][0]["env"][0] == {"name": "PASSWORD", "value": "(not shown)"}
+        assert pod == explain.json("--pod", "all.yaml", "--show", "pod")["pods"][0]["pod"]
+    else:
+        assert "+    - name: AWS_ROLE_ARN" in body
+        assert "       value: (not shown)" in body
+    assert title.strip() in ("JSON patch", "the pod afterwards", "difference")
+
+
+def test_every_object_of_a_file_is_explained(explain: Explain) -> None:
+    nightly = {
+        "kind": "CronJob",
+        "metadata": {"name": "nightly", "namespace": "shop"},
+        "spec": {"jobTemplate": {"spec": {"template": TEMPLATE}}},
+    }
+    kinds = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job")
+    pod = {"kind": "Pod", "metadata": {"name": "web"}, "spec": SPEC}
+    service = {"kind": "Service", "metadata": {"name": "web"}}
+    listed = {"kind": "List", "items": [account(THREE), service, pod]}
+    explain.write("all.yaml", *(controller(kind) for kind in kinds), nightly, listed)
+    found = explain.json("--pod", "all.yaml")["pods"]
+    assert [each["kind"] for each in found] == [*kinds, "CronJob", "Pod"]
+    assert {each["namespace"] for each in found} == {"shop"}  # the one namespace that the others name
+    assert all({row["cloud"] for row in each["identities"]} >= {"aws", "gcp"} for each in found)
+    assert found[1]["origin"].startswith("all.yaml:")
+
+
+def test_stdin_and_several_files_and_the_platform(explain: Explain) -> None:
+    explain.write("sa.yaml", account({}))
+    config = {
+        "serviceAccounts": [
+            {"namespace": "sh*", "serviceAccount": "*", "annotations": {"eks.amazonaws.com/role-arn": ROLE}}
+        ]
+    }
+    explain.write(
+        "platform.yaml",
+        {"kind": "ConfigMap", "metadata": {"name": "platform"}, "data": {"config.yaml": yaml.safe_dump(config)}},
+    )
+    words = ["--pod", "-", "--service-account", "sa.yaml", "--platform", "platform.yaml"]
+    (found,) = explain.json(*words, stdin=json.dumps(controller()))["pods"]
+    assert found["identities"][0]["source"] == "platform"
+    assert found["origin"] == "stdin:1"
+
+
+def test_a_missing_account_is_said_with_what_to_pass(explain: Explain) -> None:
+    explain.write("pod.yaml", controller())
+    out = explain.run("--pod", "pod.yaml")[0]
+    assert "the annotations of the ServiceAccount web are not known" in out
+    assert "--service-account FILE" in out
+    assert "kubectl get serviceaccount web --namespace shop -o yaml" in out
+    assert explain.json("--pod", "pod.yaml")["pods"][0]["service_account_state"] == "unknown"
+
+
+def test_settings_count(explain: Explain) -> None:
+    explain.write("all.yaml", account(THREE), controller())
+    words = ["--pod", "all.yaml", "--dialect", "eks", "--aws-region", "eu-central-1", "--aws-token-expiration", "2h"]
+    (found,) = explain.json(*words)["pods"]
+    assert [row["cloud"] for row in found["identities"]] == ["aws"]
+    assert found["tokens"][0]["seconds"] == 7200
+    assert {"name": "AWS_REGION", "value": "eu-central-1"} in found["containers"][0]["variables"]
+
+
+def test_a_refused_pod_ends_with_one(explain: Explain) -> None:
+    explain.write("all.yaml", account({"cloud.google.com/service-account-email": EMAIL}), controller())
+    out, err = explain.run("--pod", "all.yaml", status=1)
+    assert "REFUSED with status 400" in out
+    assert err.startswith("error: Deployment shop/web would be refused: ServiceAccount shop/web")
+    found = explain.json("--pod", "all.yaml", status=1)
+    assert (found["refused"], found["exit_status"], found["pods"][0]["allowed"]) == (1, 1, False)
+    assert found["pods"][0]["refusal"]["code"] == 400
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kind: Pod\nmetadata: {name: x\nspec: [\n", "pod.yaml:3:5: no YAML"),
+        ("kind: Pod\nspec: {containers: [{name: a, env: [x]}]}", "pod.yaml:1: Pod default/(without a name) cannot be"),
+        ("---\nkind: Service\nmetadata: {name: s}", "pod.yaml has no pod, and nothing that makes pods, but: Service s"),
+        ("", "pod.yaml has no pod, and nothing that makes pods: it is empty"),
+        ("a: b\n---\nkind: Pod", "pod.yaml:1: expected a Kubernetes object"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nkind: Pod\nspec: *b", "pod.yaml:1: spec is no mapping"),
+        ("\x07", "pod.yaml: no YAML"),
+        ("[" * 5000, "pod.yaml: no YAML: it is nested too deep"),
+        ("kind: !!python/object:os.system x", "no YAML: could not determine a constructor"),
+        (
+            "a: &a [1,2,3,4,5,6,7,8,9]\n"
+            + "".join(f"{y}: &{y} [{','.join([f'*{x}'] * 9)}]\n" for x, y in zip("abcdefg", "bcdefgh", strict=True)),
+            "pod.yaml:1: the document has more than 500000 values",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_with_its_place(explain: Explain, text: str, message: str) -> None:
+    (explain.folder / "pod.yaml").write_text(text)
+    err = explain.run("--pod", "pod.yaml", status=2)[1]
+    assert message in err
+    assert "\nhint: " in err
+
+
+def test_files_that_cannot_be_read_or_are_too_large(explain: Explain) -> None:
+    assert "cannot be read" in explain.run("--pod", "missing.yaml", status=2)[1]
+    (explain.folder / "large.yaml").write_text("#" * (4 * 1024 * 1024 + 1))
+    assert "larger than 4 MiB" in explain.run("--pod", "large.yaml", status=2)[1]
+
+
+def test_a_platform_file_that_is_none_is_refused(explain: Explain) -> None:
+    explain.write("pod.yaml", controller())
+    explain.write("platform.yaml", {"kind": "ConfigMap", "data": {"config.yaml": {"a": 1}}})
+    assert "no mapping of texts" in explain.run("--pod", "pod.yaml", "--platform", "platform.yaml", status=2)[1]
+    assert "has 0 ConfigMaps" in explain.run("--pod", "pod.yaml", "--platform", "pod.yaml", status=2)[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "Missing option '--pod'"),
+        (["--pod", "-", "--service-account", "-"], "stdin (-) can be read once"),
+        (["--pod", "x", "--kubeconfig", "k"], "go with --live"),
+        (["--pod", "x", "--platform-config", "a/b"], "go with --live"),
+        (["--pod", "x", "--live", "--platform-config", "a"], "is not NAMESPACE/NAME"),
+        (["--pod", "x", "--live", "--platform-config", "a/b", "--platform", "c"], "contradict each other"),
+    ],
+)
+def test_options_that_do_not_go_together(explain: Explain, words: list[str], message: str) -> None:
+    assert message in explain.run(*words, status=2)[1]
+
+
+def test_a_date_is_a_text_as_kubectl_reads_it(explain: Explain) -> None:
+    text = yaml.safe_dump(account(THREE)) + "---\nkind: Pod\nmetadata: {name: web, labels: {day: 2026-01-01}}\n"
+    (explain.folder / "pod.yaml").write_text(text + f"spec: {json.dumps(SPEC)}")
+    (found,) = explain.json("--pod", "pod.yaml", "--show", "pod")["pods"]
+    assert found["pod"]["metadata"]["labels"]["day"] == "2026-01-01"
