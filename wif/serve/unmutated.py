@@ -51,7 +51,8 @@ MAX_TOLD = 20_000
 """Pods whose Event is remembered; the rest would be told again."""
 EVENTS_PER_LOOK = 50
 """More are in the metric alone, until the next look."""
-_RETRY_SECONDS = 15.0
+_RETRY_SECONDS = 5.0
+"""Between tries for the Lease, and after a failure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,6 @@ from wif.cli.webhook_serve import _inherited
 from wif.edges.kube import KubeClient
 from wif.errors import ConfigurationError
 
-
 assert KubeClient  # loaded before the tests: urllib3 tries out IPv6 when it is
 
 
