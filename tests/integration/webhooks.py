@@ -19,7 +19,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.integration.documents_server import WAIT_SECONDS, NotStarted, until
+import jsonschema
+
+from tests.integration.documents_server import SCHEMAS, WAIT_SECONDS, NotStarted, until
 from wif.emulator.apiserver import ApiServer
 
 
@@ -53,6 +55,7 @@ def configuration(
     }
 
 
+SCHEMA = json.loads((SCHEMAS / "webhook-serve.json").read_text())
 MUTATING = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
 
 
@@ -134,6 +137,7 @@ class WebhookProcess:
         if "url" not in self.place:
             status = self.end(0)
             raise NotStarted(status, str(self.place.get("error", {}).get("code")), self.messages())
+        jsonschema.validate(self.place, SCHEMA, cls=jsonschema.Draft202012Validator)
         self.url = str(self.place["url"])
         self.port = int(self.url.rpartition(":")[2])
 

@@ -13,7 +13,8 @@ from wif.cli.webhook_serve import _inherited
 from wif.edges.kube import KubeClient
 from wif.errors import ConfigurationError
 
-assert KubeClient  # loaded before the tests: urllib3 tries out IPv6 when it is
+LOADED = KubeClient
+"""Before the tests: urllib3 tries out IPv6 when it is loaded."""
 
 
 @pytest.fixture(autouse=True)
