@@ -36,7 +36,7 @@ def main() -> int:
             _show(row, rows)
     finally:
         stage.communicate()
-    for module in ("emulator_throughput", "publishing", "serve_throughput", "webhook_throughput"):
+    for module in ("emulator_throughput", "publishing", "serve_throughput", "accounts", "webhook_throughput"):
         for row in _in_process(f"tests.benchmarks.{module}", dict(os.environ)):
             _show(row, rows)
     missed = [row.name for row in rows if row.met is False]

@@ -318,7 +318,7 @@ class Watcher(Generic[T]):
         elif event.type != "BOOKMARK":
             raise self._unreadable(f"an event of the type {event.type[:40]!r}")
         self.events += event.type != "BOOKMARK"
-        self._version = item.metadata.resource_version or self._version
+        self._version = item.metadata.resource_version
         self._failures_in_a_row = 0
 
     def _told(self, status: _Status) -> WifError:
