@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from tests.integration.charts import (
     CHART,
     RELEASE,
+    ROOT,
     Cluster,
     cluster,
     helm,
@@ -494,6 +495,17 @@ def test_a_replica_works_with_the_charts_flags_and_rights(replica: Replica) -> N
     assert lease["spec"]["holderIdentity"]
     assert process.metric("wif_webhook_platform_in_force") == 1
     assert not [each for each in process.log if each.get("level") in ("warning", "error")]
+
+
+def test_the_page_has_every_metric_and_every_alert(replica: Replica, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "reference" / "webhook.md").read_text()
+    [part] = [part for part in page.split("\n## ") if part.startswith("Metrics\n")]
+    _, text = replica.process.health("/metrics")
+    told = set(re.findall(r"^# HELP (wif_\w+)", text, re.MULTILINE))
+    assert {name.partition("{")[0] for name in re.findall(r"`(wif_\w+)", part)} == told
+    [rule] = [each for each in rendered("ns", {**_values(), **MONITORED}, tmp_path) if each["kind"] == "PrometheusRule"]
+    alerts = [each["alert"] for each in rule["spec"]["groups"][0]["rules"]]
+    assert re.findall(r"`(Wif\w+)`", part) == alerts
 
 
 def test_the_alerts_and_the_dashboard_ask_for_metrics_that_the_server_tells(replica: Replica, tmp_path: Path) -> None:

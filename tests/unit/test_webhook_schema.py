@@ -1,12 +1,15 @@
-"""The schemas of the section ``webhook`` in the docs and in the chart are those of the code."""
+"""The section ``webhook`` of wif.yaml: schemas, in the docs and in the chart, and page are those of the code."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
-from wif.config.webhook import webhook_schema
+import msgspec
+
+from wif.config.webhook import WebhookSettings, webhook_schema
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "reference" / "wif-yaml-webhook.schema.json"
@@ -26,6 +29,17 @@ def test_the_schema_of_the_charts_settings_is_that_of_the_code() -> None:
     chart = json.loads(CHART.read_text())
     assert chart["$defs"] == _for_helm(SCHEMA["$defs"])
     assert chart["properties"]["webhook"]["properties"]["settings"] == {"$ref": "#/$defs/WebhookSettings"}
+
+
+def test_the_page_has_every_setting_with_its_default() -> None:
+    page = (ROOT / "docs" / "reference" / "webhook.md").read_text()
+    [part] = [part for part in page.split("\n## ") if part.startswith("Settings\n")]
+    rows = dict(re.findall(r"^\| `([a-z_]+)` \| (.+) \|$", part, re.MULTILINE))
+    assert list(rows) == list(WebhookSettings.__struct_fields__)
+    defaults = msgspec.to_builtins(WebhookSettings())
+    for name, meaning in rows.items():
+        for said in re.findall(r"Default: `([^`]+)`", meaning):
+            assert said == json.dumps(defaults[name]).strip('"'), name
 
 
 def _for_helm(schema: Any) -> Any:
