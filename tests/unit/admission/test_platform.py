@@ -260,6 +260,7 @@ ENFORCED = ENTRY | {"enforce": True}
         (ENTRY, {EKS: OWN}, {EKS: OWN}),
         (ENTRY, {"wif.internal/aws.reader.role-arn": OWN}, {"wif.internal/aws.reader.role-arn": OWN}),
         (ENTRY, {EKS: ""}, {EKS: "", NATIVE: TEAM}),
+        (ENTRY, {NATIVE: ""}, {NATIVE: TEAM}),
         (ENTRY, {"wif.internal/aws.region": "eu-west-1"}, {"wif.internal/aws.region": "eu-west-1", NATIVE: TEAM}),
         # with it, whatever the account says of the cloud is gone, in every dialect
         (ENFORCED, {}, {NATIVE: TEAM}),

@@ -185,7 +185,7 @@ def _identity(
 
 
 def _whole_role(text: str, settings: WebhookSettings) -> str:
-    if settings.aws_account_id is None or not text or text.startswith("arn:"):
+    if settings.aws_account_id is None or text.startswith("arn:"):
         return text
     return f"arn:{settings.aws_partition}:iam::{settings.aws_account_id}:role/{text}"
 
