@@ -27,7 +27,7 @@ def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
     program = shutil.which("helm")
     if program is None:
         pytest.skip("helm is not on PATH: the chart cannot be rendered")
-    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=120, check=False)
 
 
 def templated(namespace: str, values: Mapping[str, Any], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -92,7 +92,7 @@ class Cluster(NamedTuple):
                 str(program), "--kubeconfig", os.devnull, "--server", self.server.url,
                 "--certificate-authority", str(self.server.directory / "ca.crt"), "--token", token, *arguments,
             ]  # fmt: skip
-        done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=120, check=False)
         assert not check or done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
