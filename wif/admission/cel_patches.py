@@ -1,13 +1,13 @@
 """The JSON patches of a MutatingAdmissionPolicy: parts as CEL, fitted into a pod by the rules of the webhook.
 
-Mutations of one policy run one after the other, each on the pod that the one before left, and variables are evaluated
-anew for each. :mod:`wif.admission.merging` and :mod:`wif.admission.containers` are the same rules in Python; tests
-compare the two on the API server.
+:mod:`wif.admission.merging` and :mod:`wif.admission.containers` are the same rules in Python; tests compare the two on
+the API server. Each expression is a list of operations on other places of the pod than the others, so that all are
+made from the pod as it came.
 """
 
 from __future__ import annotations
 
-__all__ = ["container_patch", "metadata_patch", "volume_patch"]
+__all__ = ["container_patch", "joined", "metadata_patch", "volume_patch"]
 
 from collections.abc import Sequence
 
@@ -15,7 +15,6 @@ from wif.admission.cel_parts import EnvList, PartText, VolumeText
 from wif.admission.cel_text import literal, string_list
 from wif.admission.injection import Mount
 
-_ENV = "(has(c.env) ? c.env : [])"
 _MOUNTS = "(has(c.volumeMounts) ? c.volumeMounts : [])"
 """Of a container ``c``."""
 
@@ -27,7 +26,8 @@ def _op(op: str, path: str, value: str) -> str:
     return f"JSONPatch{{op: {literal(op)}, path: {path}, value: {value}}}"
 
 
-def _joined(rows: Sequence[str]) -> str:
+def joined(rows: Sequence[str]) -> str:
+    """CEL of the operations of several expressions."""
     return " + ".join(f"({row})" for row in rows)
 
 
@@ -41,7 +41,7 @@ def volume_patch(parts: Sequence[Named]) -> str:
         for volume in part.volumes:
             by_name.setdefault(volume.name, []).append((source, volume))
     empty = "has(object.spec.volumes) || !variables.any ? [] : [" + _op("add", "'/spec/volumes'", "[]") + "]"
-    return _joined([empty, *(_volume(name, found) for name, found in by_name.items())])
+    return joined([empty, *(_volume(name, found) for name, found in by_name.items())])
 
 
 def _volume(name: str, found: Sequence[tuple[str, VolumeText]]) -> str:
@@ -78,7 +78,7 @@ def metadata_patch(parts: Sequence[tuple[str, str, PartText]], record: str) -> s
     for source, _, part in parts:
         rows += [_annotation(f"variables.{source}Active", key, value) for key, value in part.annotations.items()]
     rows.append(_annotation("variables.any", record, _record(parts)))
-    return _joined(rows)
+    return joined(rows)
 
 
 def _annotation(wanted: str, key: str, value: str) -> str:
@@ -103,20 +103,28 @@ def _record(parts: Sequence[tuple[str, str, PartText]]) -> str:
 
 
 def container_patch(member: str, parts: Sequence[Named]) -> str:
-    """CEL of the operations on ``containers`` or ``initContainers``."""
+    """CEL of the operations on ``containers`` or ``initContainers``.
+
+    CEL here has no ``cel.bind``: a value gets a name as the one element of a list. ``c`` is the container, ``n`` the
+    names of its variables, ``w`` says of each part whether it is for the container.
+    """
     containers = f"object.spec.{member}"
     path = f"'/spec/{member}/' + string(i)"
-    any_part = " || ".join(f"({_is_for(source, part)})" for source, part in parts)
+    any_part = " || ".join(f"w[{index}]" for index in range(len(parts)))
     rows = [_empty_list(name, path, any_part) for name in ("env", "volumeMounts")]
     mounts: dict[Mount, list[str]] = {}
-    for source, part in parts:
-        inside = [_variables(f"variables.{source}Env{i}", each, member, path) for i, each in enumerate(part.env)]
-        rows.append(f"!({_is_for(source, part)}) ? [] : {_joined(inside)}")
+    for index, (source, part) in enumerate(parts):
+        lists = [_variables(f"variables.{source}Env{i}", each, member, path) for i, each in enumerate(part.env)]
+        rows.append(f"!w[{index}] ? [] : {joined(lists)}")
         for mount in part.mounts:
-            mounts.setdefault(mount, []).append(f"({_is_for(source, part)})")
+            mounts.setdefault(mount, []).append(f"w[{index}]")
     rows += [f"!({' || '.join(needed)}) ? [] : {_mount(mount, member, path)}" for mount, needed in mounts.items()]
-    each = f"[{containers}[i]].map(c, {_joined(rows)}).flatten()"
-    found = f"{containers}.map(c, {containers}.indexOf(c)).map(i, {each}).flatten()"
+    wanted = ", ".join(_is_for(source, part) for source, part in parts)
+    inside = f"[[{wanted}]].map(w, {joined(rows)}).flatten()"
+    named = f"[(has(c.env) ? c.env.map(e, e.name) : [])].map(n, {inside}).flatten()"
+    found = (
+        f"{containers}.map(c, {containers}.indexOf(c)).map(i, [{containers}[i]].map(c, {named}).flatten()).flatten()"
+    )
     return found if member == "containers" else f"!has({containers}) ? [] : {found}"
 
 
@@ -126,12 +134,12 @@ def _empty_list(name: str, path: str, needed: str) -> str:
 
 
 def _is_for(source: str, part: PartText) -> str:
-    """Whether a part is for a container ``c``: not skipped, not left alone, and its paths are free."""
+    """Whether a part is for a container: not skipped, not left alone, and its paths are free."""
     rows = [f"variables.{source}Active", f"!(c.name in variables.{source}Skip)"]
     if part.skip:
         rows.append(f"!(c.name in {string_list(sorted(part.skip))})")
     if part.left_alone:
-        groups = (f"{_ENV}.exists(e, e.name in {string_list(sorted(group))})" for group in part.left_alone)
+        groups = (f"n.exists(e, e in {string_list(sorted(group))})" for group in part.left_alone)
         rows.append(f"!({' && '.join(groups)})")
     for mount in part.mounts:
         paths = string_list((mount.path, f"{mount.path}/"))
@@ -143,14 +151,14 @@ def _variables(pairs: str, each: EnvList, member: str, path: str) -> str:
     value = f"Object.spec.{member}.env{{name: p[0], value: p[1]}}"
     place = f"{path} + '/env/-'"
     added = _op("add", place, value)
-    absent = f"!{_ENV}.exists(e, e.name == p[0])"
+    absent = "!(p[0] in n)"
     if each.rule == "group":
         return f"{pairs}.all(p, {absent}) ? {pairs}.map(p, {added}) : []"
     only_absent = f"{pairs}.filter(p, {absent}).map(p, {added})"
     if each.rule == "absent":
         return only_absent
-    at = f"{path} + '/env/' + string({_ENV}.map(e, e.name).lastIndexOf(p[0]))"
-    return f"{pairs}.filter(p, !({absent})).map(p, {_op('replace', at, value)}) + {only_absent}"
+    at = f"{path} + '/env/' + string(n.lastIndexOf(p[0]))"
+    return f"{pairs}.filter(p, p[0] in n).map(p, {_op('replace', at, value)}) + {only_absent}"
 
 
 def _mount(mount: Mount, member: str, path: str) -> str:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from wif.admission.cel_identities import Source, sources
 from wif.admission.cel_parts import PartText, part_of
-from wif.admission.cel_patches import container_patch, metadata_patch, volume_patch
+from wif.admission.cel_patches import container_patch, joined, metadata_patch, volume_patch
 from wif.admission.cel_text import literal
 from wif.admission.guards import ANNOTATIONS, OF_THIS_POD, PARAMETER, parameters, policy, resource_rule
 from wif.admission.registration import (
@@ -218,7 +218,8 @@ def _inject(
             ),
             _variable("any", " || ".join(f"variables.{source.name}Active" for source, _ in compiled)),
         ],
-        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": each}} for each in expressions],
+        # one and not four: variables are evaluated anew, and the pod is converted, for each
+        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": joined(expressions)}}],
     }
     return policy("MutatingAdmissionPolicy", spec, {"paramRef": parameters(settings)}, "-inject", registration)
 
@@ -232,7 +233,7 @@ def _pods(registration: RegistrationSettings) -> dict[str, Any]:
 
 
 def _active(source: Source, part: PartText) -> str:
-    """Asked for, possible, and no foreign volume has a name of ours; true before and after ours are added."""
+    """Asked for, possible, and no foreign volume has a name of ours: none has it, or it serves."""
     kept = {volume.name for volume in part.volumes if volume.collision == "keep"}
     free = [
         f"variables.volumes.filter(v, v.name == {literal(token.volume)}).all(v, {serves})"

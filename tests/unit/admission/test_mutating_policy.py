@@ -108,7 +108,7 @@ def test_a_variable_stands_before_what_uses_it() -> None:
 def test_types_of_kubernetes_stand_in_mutations_alone() -> None:
     found = spec("MutatingAdmissionPolicy", "-inject")
     assert not any("Object." in row["expression"] or "JSONPatch" in row["expression"] for row in found["variables"])
-    assert len(found["mutations"]) == 4
+    assert len(found["mutations"]) == 1  # variables are evaluated anew for each
 
 
 @pytest.mark.parametrize(
