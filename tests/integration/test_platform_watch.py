@@ -99,6 +99,7 @@ def test_it_is_taken_up_changed_refused_removed_and_made_again(
         assert (client_id(watch), watch.problem, watch.unready()) == (ONE, "", [])
         write(api_server, namespace, content(TWO))
         until(lambda: client_id(watch) == TWO)
+        write(api_server, namespace, content(ONE), name="another")
         for number, bad in enumerate(BAD):
             write(api_server, namespace, bad)
             until(lambda number=number: watch.refused == number + 1)  # type: ignore[misc]
