@@ -26,6 +26,7 @@ from tests.integration.webhooks import (
 )
 from tests.reviews import EKS, pod
 from wif.edges.kube import KubeClient
+from wif.edges.stores import WriteConflict
 from wif.emulator.apiserver import ApiServer
 from wif.errors import ConfigurationError, RefusedError
 from wif.serve.ca_bundle import Registrations
@@ -298,6 +299,45 @@ def test_what_is_not_registered_is_not_served(place: Place) -> None:
         replica.check()
     assert replica.status.rotations == 1
     assert replica.status.problem == ""
+
+
+def test_a_pair_is_not_served_before_every_registration_trusts_it(place: Place) -> None:
+    replica = place.replica()
+    replica.prepare()
+    former = served(replica)
+    place.server.request("DELETE", f"{MUTATING}/{place.registration}")
+    made = make_pair([NAME], life_seconds=3600)
+    place.spoil(tls_crt=made.chain.encode(), tls_key=made.key.encode(), ca_crt=made.authority.encode())
+    replica.check()
+    assert served(replica) == former
+    place.register()
+    replica.check()
+    assert served(replica) != former
+    assert replica.status.problem == ""
+
+
+def test_a_secret_that_somebody_empties_is_filled_without_a_gap(place: Place) -> None:
+    first, second = (place.replica(timing=Timing(overlap_seconds=600.0)) for _ in range(2))
+    first.prepare()
+    second.prepare()
+    former, bundle = served(second), place.bundle
+    path = f"/api/v1/namespaces/{place.namespace}/secrets/tls"
+    place.kube.request_object("PATCH", path, {"data": None}, content_type="application/merge-patch+json")
+    first.check()
+    assert served(first) != former
+    assert bundle in place.bundle, "the other replica's is trusted on"
+    second.check()
+    assert served(second) == served(first)
+
+
+def test_a_registration_that_has_changed_is_not_written_over(place: Place) -> None:
+    registrations = Registrations(place.kube, mutating=[place.registration])
+    [seen] = registrations.read()
+    made = make_pair([NAME], life_seconds=600).authority
+    with_bundle(place.server, place.registration, made)
+    with pytest.raises(WriteConflict):
+        registrations.put(seen, (make_pair([NAME], life_seconds=600).authority,))
+    assert place.bundle == made
 
 
 def test_a_replica_that_cannot_ask_goes_on(api_server: ApiServer, tmp_path: Path) -> None:

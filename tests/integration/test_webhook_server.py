@@ -23,9 +23,12 @@ from tests.integration.webhooks import MUTATING, Client, WebhookProcess, configu
 from tests.reviews import EKS, patch_of, pod, review
 from wif.admission.accounts import ServiceAccount
 from wif.config.webhook import WebhookSettings
+from wif.edges.kube import KubeClient
 from wif.emulator.apiserver import ApiServer
 from wif.serve.httpd import HttpServer, Limits
+from wif.serve.unmutated import UnmutatedPods
 from wif.serve.webhook import MAX_BODY_BYTES, WebhookApp
+from wif.serve.webhook_events import Notice
 
 pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
@@ -37,8 +40,11 @@ BROKEN = {"cloud.google.com/workload-identity-provider": "nonsense"}
 class One:
     """A cluster with one ServiceAccount."""
 
+    def __init__(self, namespace: str = "shop") -> None:
+        self._namespace = namespace
+
     def get(self, namespace: str, name: str) -> ServiceAccount | None:
-        return APP if (namespace, name) == ("shop", "app") else None
+        return APP if (namespace, name) == (self._namespace, "app") else None
 
     async def find(
         self, namespace: str, name: str, *, wait_seconds: float, remember: bool = True
@@ -297,6 +303,28 @@ def test_pods_that_were_left_out_are_found_and_told_once(cluster: Cluster) -> No
         leader.end()
         successor = other if leader is one else one
         until(lambda: successor.metric("wif_webhook_unmutated_pods") == 1.0, what="the other looks")
+
+
+def test_each_pod_is_told_once_and_all_pages_are_read(cluster: Cluster) -> None:
+    server = cluster.server
+    server.create_service_account(cluster.shop, "app", annotations=EKS)
+    for number in range(7):
+        server.create(cluster.pods(cluster.shop), pod(f"p-{number}"))
+    told: list[Notice] = []
+    kube = KubeClient.from_kubeconfig(server.kubeconfig)
+    look = UnmutatedPods(kube, One(), WebhookSettings(), namespaces=[cluster.shop], tell=told.append, page=2)
+    assert look.look() == 0, "no ServiceAccount of theirs is known"
+    look = UnmutatedPods(
+        kube, One(cluster.shop), WebhookSettings(), namespaces=[cluster.shop], tell=told.append, page=2
+    )
+    assert look.look() == look.look() == 7
+    assert sorted(each.about.name for each in told) == [f"p-{number}" for number in range(7)]
+    assert {each.about.namespace for each in told} == {cluster.shop}
+    server.request("DELETE", f"{cluster.pods(cluster.shop)}/p-3?gracePeriodSeconds=0")
+    server.create(cluster.pods(cluster.shop), pod("p-3"))
+    assert look.look() == 7
+    assert len(told) == 8, "a pod that was made anew is another one"
+    kube.close()
 
 
 # -- in a cluster, with the rights of its own and nothing else ---------------------------------------------------------

@@ -116,6 +116,7 @@ class UnmutatedPods:
         namespaces: these alone; none: the whole cluster.
         tell: called with an Event to write.
         ready: whether the accounts are known by now.
+        page: pods of one answer.
         clock: unix seconds.
     """
 
@@ -131,6 +132,7 @@ class UnmutatedPods:
         tell: Callable[[Notice], None] = lambda _: None,
         ready: Callable[[], bool] = lambda: True,
         period_seconds: float = PERIOD_SECONDS,
+        page: int = PAGE,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.status = UnmutatedStatus()
@@ -145,6 +147,7 @@ class UnmutatedPods:
         self._tell = tell
         self._ready = ready
         self._period_seconds = period_seconds
+        self._page = page
         self._clock = clock
         self._readings = Readings()
         self._told: dict[str, None] = {}
@@ -223,7 +226,7 @@ class UnmutatedPods:
 
     def _pods(self, stopping: threading.Event | None) -> Iterator[bytes]:
         for path in self._paths:
-            limit, token = PAGE, ""
+            limit, token = self._page, ""
             while stopping is None or not stopping.is_set():
                 query = {"limit": str(limit)} | ({"continue": token} if token else {})
                 try:

@@ -418,7 +418,10 @@ OWNER = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-1", "uid": 
 
 def test_an_event_is_about_what_makes_the_pod() -> None:
     told: list[Told] = []
-    ask(app_of(Accounts(BROKEN), told=told), review(pod(ownerReferences=[{**OWNER, "controller": False}, OWNER])))
+    ask(
+        app_of(Accounts(BROKEN), told=told),
+        review(pod(ownerReferences=[{**OWNER, "name": "other", "controller": False}, OWNER])),
+    )
     [one] = told
     notices = notices_of(one)
     assert {each.reason for each in notices} == {"InjectionDenied"}
