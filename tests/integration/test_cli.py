@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.explaining import THREE, Explain, account, controller
 from tests.integration.shell import AWS, AZURE, GCP, SCOPE, Shell, leaves
 from tests.pod import ACCOUNT, CLIENT, PROVIDER, ROLE, TENANT, Pod, running_pod
 from tests.publishing import key_files
@@ -533,7 +534,10 @@ def test_the_exports_of_all_three_lead_all_three_sdks(shell: Shell) -> None:
 
 
 EVERY = dict(leaves(cli))
-SLOW = {("demo",), ("emulator",), ("issuer", "serve"), ("issuer", "watch"), ("token", "request")}
+SLOW = {
+    *(("demo",), ("emulator",), ("issuer", "serve"), ("issuer", "watch"), ("token", "request")),
+    ("webhook", "serve"),
+}
 """Examples that run for good, or need a cluster: they have tests of their own."""
 
 NEEDS_A_ROTATION = {path for path in EVERY if path[0] == "keys" and path[1:] not in ((), ("plan",))}
@@ -556,6 +560,8 @@ def test_every_help_ends_with_an_example(shell: Shell, path: tuple[str, ...]) ->
 def test_every_example_runs(shell: Shell, path: tuple[str, ...]) -> None:
     example: str = EVERY[path].example  # type: ignore[attr-defined]  # every command of ours has one
     Path(key_files(shell.folder, 1)[0].path).rename(shell.folder / "sa.pub")
+    Explain(shell.folder).write("pod.yaml", controller())
+    Explain(shell.folder).write("sa.yaml", account(THREE))
     words = shlex.split(example.replace("file:///srv/", f"file://{shell.folder}/"))
     shell.run(*words[1:], status=STATUSES.get(path, 0), XDG_STATE_HOME=str(shell.folder))
 

@@ -53,10 +53,22 @@ _STEPS = ("abort", "adopt", "advance", "forget", "plan", "remove", "retire", "st
 KEYS = {f"keys {name}" for name in _STEPS}
 """Run in test_keys_command.py, against an API server."""
 
-SERVERS = {"issuer serve", "issuer watch"}
-"""Held to their schemas at each start in test_issuer_serve.py and test_issuer_watch.py."""
+SERVERS = {"issuer serve", "issuer watch", "webhook serve"}
+"""Held to their schemas at each start in test_issuer_serve.py, test_issuer_watch.py and test_webhook_server.py."""
 
-SPECIAL = {"emulator", "issuer publish", "issuer unpublish", "issuer verify", "token request", *KEYS, *SERVERS}
+WEBHOOK = {"webhook explain"}
+"""Held to its schema in each test of test_webhook_explain.py."""
+
+SPECIAL = {
+    "emulator",
+    "issuer publish",
+    "issuer unpublish",
+    "issuer verify",
+    "token request",
+    *KEYS,
+    *SERVERS,
+    *WEBHOOK,
+}
 """Commands with a test of their own, below or elsewhere."""
 
 

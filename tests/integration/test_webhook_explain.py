@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import termios
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from tests.integration.explaining import EMAIL, ROLE, SPEC, TEMPLATE, THREE, Explain, account, controller
+from tests.integration.explaining import EMAIL, ROLE, SECRET, SPEC, TEMPLATE, THREE, Explain, account, controller
 from wif.admission.patch import apply_patch
 
 pytestmark = pytest.mark.integration
@@ -26,7 +34,7 @@ def test_everything_about_a_deployment_is_said(explain: Explain) -> None:
     lines = [" ".join(line.split()) for line in out.splitlines()]
     for line in (
         "Deployment shop/web as the ServiceAccount web",
-        "injected into this pod: gcp, aws, azure",
+        "would be injected: gcp, aws, azure",
         f"aws {ROLE} eks: eks.amazonaws.com/role-arn",
         f"gcp {EMAIL} native: wif.internal/gcp.service-account",
         "sts.amazonaws.com 1h /var/run/secrets/eks.amazonaws.com/serviceaccount/token",
@@ -113,6 +121,61 @@ def test_settings_count(explain: Explain) -> None:
     assert {"name": "AWS_REGION", "value": "eu-central-1"} in found["containers"][0]["variables"]
 
 
+def test_an_untouched_pod_and_one_that_has_it_all_are_said_in_a_line(explain: Explain) -> None:
+    explain.write("all.yaml", account(THREE), controller("StatefulSet"))
+    after = explain.json("--pod", "all.yaml", "--show", "pod")["pods"][0]["pod"]
+    explain.write("after.yaml", account(THREE), after)
+    out = explain.run("--pod", "after.yaml", "--show", "diff")[0]
+    assert "nothing to do: the pod has all of it already" in out
+    assert "difference" not in out
+    bare: dict[str, Any] = {"template": {"spec": SPEC}}
+    explain.write("none.yaml", account({}), controller(**bare), controller("Job", **bare))
+    assert explain.run("--pod", "none.yaml")[0].count("nothing is injected: the pod stays as it is") == 2
+
+
+def test_a_pod_of_another_account_says_what_is_removed(explain: Explain) -> None:
+    """Somebody changed the account between two calls: the first one's injection goes."""
+    pod = {"kind": "Pod", "metadata": {"name": "web", "namespace": "shop"}, "spec": SPEC}
+    explain.write("all.yaml", account({"eks.amazonaws.com/role-arn": ROLE}), pod)
+    after = explain.json("--pod", "all.yaml", "--show", "pod")["pods"][0]["pod"]
+    after["spec"]["serviceAccountName"] = "other"
+    other = account({})
+    other["metadata"]["name"] = "other"
+    explain.write("after.yaml", account({"eks.amazonaws.com/role-arn": ROLE}), other, after)
+    out = explain.run("--pod", "after.yaml")[0]
+    assert "removed, of an injection for another ServiceAccount" in out
+    assert "volume aws-iam-token" in out
+    assert "nothing new; what was injected before is changed" in out
+
+
+def test_an_account_file_without_an_account_is_a_warning(explain: Explain) -> None:
+    explain.write("pod.yaml", controller())
+    err = explain.run("--pod", "pod.yaml", "--service-account", "pod.yaml")[1]
+    assert err == "warning: no ServiceAccount is in what --service-account names\n"
+
+
+def test_on_a_terminal_it_is_a_table_with_colours(explain: Explain) -> None:
+    name = f"{explain.folder}/all.yaml"
+    explain.write("all.yaml", account(THREE), controller())
+    leader, follower = pty.openpty()
+    termios.tcsetwinsize(follower, (50, 200))
+    command = [sys.executable, "-m", "wif", "webhook", "explain", "--pod", name, "--show", "diff"]
+    environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS")}
+    process = subprocess.Popen(command, stdout=follower, stdin=subprocess.DEVNULL, env={**environment, "TERM": "xterm"})
+    os.close(follower)
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: the other end is closed
+        while chunk := os.read(leader, 65_536):
+            shown += chunk
+    os.close(leader)
+    assert process.wait(timeout=30) == 0
+    text = shown.decode()
+    assert "\x1b[32m" in text
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    assert re.search(r"aws +arn:aws:iam::111122223333:role/web +eks: eks.amazonaws.com/role-arn", plain)
+    assert SECRET not in text
+
+
 def test_a_refused_pod_ends_with_one(explain: Explain) -> None:
     explain.write("all.yaml", account({"cloud.google.com/service-account-email": EMAIL}), controller())
     out, err = explain.run("--pod", "all.yaml", status=1)
@@ -133,7 +196,7 @@ def test_a_refused_pod_ends_with_one(explain: Explain) -> None:
         ("a: b\n---\nkind: Pod", "pod.yaml:1: expected a Kubernetes object"),
         ("a: &a [x, x]\nb: &b [*a, *a]\nkind: Pod\nspec: *b", "pod.yaml:1: spec is no mapping"),
         ("\x07", "pod.yaml: no YAML"),
-        ("[" * 5000, "pod.yaml: no YAML: it is nested too deep"),
+        ("[" * 1000, "pod.yaml: no YAML: it is nested too deep"),
         ("kind: !!python/object:os.system x", "no YAML: could not determine a constructor"),
         (
             "a: &a [1,2,3,4,5,6,7,8,9]\n"

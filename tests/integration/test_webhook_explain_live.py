@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import requests
@@ -16,7 +18,11 @@ from tests.integration.explaining import ROLE, SPEC, TEMPLATE, THREE, Explain, a
 from wif.admission.guards import guards
 from wif.admission.patch import apply_patch
 from wif.admission.registration import RegistrationSettings, registration
+from wif.admission.workloads import read_manifests
+from wif.cli.webhook_cluster import Cluster
+from wif.cli.webhook_explain_text import show_cluster
 from wif.config.webhook import WebhookSettings
+from wif.edges.kube import KubeClient
 from wif.emulator.apiserver import ApiServer, missing_assets
 
 pytestmark = [pytest.mark.integration, pytest.mark.one_python]
@@ -265,3 +271,70 @@ def test_missing_rights_are_named_and_the_rest_goes_on(cluster: ApiServer, expla
     assert "unread" in out
     err = explain.run("--pod", "shop/x", *words[2:], status=1)[1]
     assert "the verb get on the resource pods" in err
+
+
+def test_a_long_list_is_read_to_its_end(cluster: ApiServer, explain: Explain) -> None:
+    rules = [{**PODS, "resources": ["secrets"]}]
+    names = [f"many-{number:02}" for number in range(60)]  # more than one page
+    for name in names:
+        made = webhook(name, f"{name}.example.com", kind="Validating", rules=rules)
+        cluster.create(f"{ADMISSION}/validatingwebhookconfigurations", made)
+    explain.write("pod.yaml", controller())
+    (found,) = explain.json("--pod", "pod.yaml", *live(cluster))["pods"]
+    assert set(names) <= {row["name"] for row in found["cluster"]["registrations"]}
+
+
+# -- an API server of another kind -------------------------------------------------------------------------------------
+
+
+class Older(http.server.BaseHTTPRequestHandler):
+    """Answers like an API server that has policies as a beta alone, and no mutating ones."""
+
+    objects: ClassVar[Mapping[str, Any]] = {
+        "/api/v1/namespaces/shop": {"metadata": {"labels": {"team": "a"}}},
+        f"{ADMISSION}/mutatingwebhookconfigurations": {"items": []},
+        f"{ADMISSION}/validatingwebhookconfigurations": {"items": []},
+        f"{ADMISSION}beta1/validatingadmissionpolicies": {"items": [policy("beta", "pods")[0]]},
+        f"{ADMISSION}beta1/validatingadmissionpolicybindings": {"items": [policy("beta", "pods")[1]]},
+    }
+
+    def do_GET(self) -> None:
+        found = self.objects.get(self.path.partition("?")[0])
+        status = {"kind": "Status", "reason": "NotFound", "message": "not here"} if found is None else found
+        body = json.dumps(status).encode()
+        self.send_response(404 if found is None else 200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Silence."""
+
+
+@pytest.fixture
+def older() -> Iterator[KubeClient]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Older) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        client = KubeClient.from_url(f"http://127.0.0.1:{server.server_port}")
+        yield client
+        client.close()
+        server.shutdown()
+
+
+def test_an_older_cluster_is_asked_for_what_it_has(older: KubeClient) -> None:
+    cluster = Cluster(older)
+    cluster.read_account("shop", "web")
+    cluster.read_account("shop", "web")
+    assert cluster.accounts == {("shop", "web"): None}
+    (workload,) = read_manifests([("f", controller())]).workloads
+    facts = cluster.facts(workload)
+    assert [(each.name, each.verdict.answer) for each in facts.neighbours] == [("beta", "yes")]
+    assert facts.gaps == ()
+    assert facts.has_all_mutating
+    assert cluster.facts(workload) == facts
+
+
+def test_no_registration_is_said(older: KubeClient, capsys: pytest.CaptureFixture[str]) -> None:
+    (workload,) = read_manifests([("f", controller())]).workloads
+    show_cluster(Cluster(older).facts(workload))
+    assert "no registration of wif matches this pod" in capsys.readouterr().out

@@ -30,7 +30,8 @@ from wif.errors import ConfigurationError, ProtocolError
 AccountState = Literal["known", "unknown", "absent"]
 """``unknown``: nobody said what its annotations are. ``absent``: it was looked for and is not there."""
 
-Source = Literal["ServiceAccount", "platform", "settings"]
+Source = Literal["ServiceAccount", "platform", "pod", "settings"]
+"""Whose word it is. ``pod``: a label of the pod alone, which says no identity: each container brings its own."""
 
 
 class GivenIdentity(NamedTuple):
@@ -40,7 +41,7 @@ class GivenIdentity(NamedTuple):
     identity: str
     dialect: str
     annotations: tuple[str, ...]
-    """Those that say so; empty where the settings do."""
+    """Those that say so, or the label; empty where the settings do."""
     source: Source
 
 
@@ -174,6 +175,8 @@ def _identities(decision: Decision, looked: _Looked) -> Iterator[GivenIdentity]:
         source: Source = "ServiceAccount" if names else "settings"
         if any(looked.own.annotations.get(name) != looked.account.annotations[name] for name in names):
             source = "platform"
+        if not names and dialect == "azure":
+            names, source = (f"{looked.settings.azure_prefix}/use",), "pod"
         yield GivenIdentity(cloud, identity, dialect, names, source)
 
 
@@ -262,7 +265,7 @@ def _trigger(name: str, settings: WebhookSettings) -> str:
         "native": f"{prefix}/aws.role-arn, {prefix}/gcp.provider or {prefix}/azure.client-id",
         "pfn": f"{prefix}/workload-identity-provider and {prefix}/service-account-email",
         "eks": f"{prefix}/role-arn",
-        "azure": f'{prefix}/client-id, and on the pod the label {prefix}/use: "true"',
+        "azure": f'the label {prefix}/use: "true" on the pod, and {prefix}/client-id',
     }[name]
 
 

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from wif.cli.webhook_cluster import ClusterFacts
 
 _WORDS = {
-    "green": ("injected", "ok", "yes"),
+    "green": ("would be injected:", "ok", "yes"),
     "red": ("REFUSED", "deny", "missing"),
     "yellow": ("warning", "differs", "maybe", "unread"),
     "cyan": ("note", "hint"),
 }
 _COLOURS = {word: colour for colour, words in _WORDS.items() for word in words}
 _STATES = {"as-it-should-be": "ok", "missing": "missing", "differs": "differs"}
-_WIDEST_COLUMN = 44
+_WIDEST_COLUMN = 64
 """Of plain lines: the others do not wait for a longer cell."""
 _VALUE_CHARACTERS = 100
 """Shown of an annotation's value."""
@@ -101,7 +101,7 @@ def _headline(explanation: Explanation, *, is_running: bool) -> None:
     elif is_running:
         _line(1, f"a new pod would get: {clouds or 'nothing'}")
     elif explanation.patch:
-        _line(1, f"into this pod: {clouds}" if clouds else "nothing new; the pod is changed all the same", "injected")
+        _line(1, clouds or "nothing new; what was injected before is changed", "would be injected:")
     elif explanation.identities:
         _line(1, "nothing to do: the pod has all of it already")
     else:
@@ -147,7 +147,12 @@ def _compared(comparison: Comparison) -> list[tuple[str, ...]]:
 
 
 def _identity_rows(explanation: Explanation) -> Iterator[tuple[str, ...]]:
-    sources = {"ServiceAccount": "", "platform": ", from the platform's ConfigMap", "settings": "from the settings"}
+    sources = {
+        "ServiceAccount": "",
+        "platform": ", from the platform's ConfigMap",
+        "pod": ", a label of the pod",
+        "settings": "from the settings",
+    }
     for cloud in _CLOUDS:
         given = [each for each in explanation.identities if each.cloud == cloud]
         for each in given:

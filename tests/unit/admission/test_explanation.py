@@ -88,6 +88,11 @@ def test_the_settings_word_is_told_apart() -> None:
     assert (aws.source, aws.annotations) == ("settings", ())
 
 
+def test_a_label_of_the_pod_alone_is_told_apart() -> None:
+    (azure,) = told({}, workload(labels=USE)).identities
+    assert (azure.source, azure.annotations) == ("pod", ("azure.workload.identity/use",))
+
+
 def test_a_skipped_container_is_named_with_the_annotation_that_skips_it() -> None:
     pod = workload(annotations={"eks.amazonaws.com/skip-containers": "proxy"})
     (left,) = told({"eks.amazonaws.com/role-arn": ROLE}, pod).left_out
