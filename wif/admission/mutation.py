@@ -75,9 +75,8 @@ def mutate(
     generation = _Generation(settings, platform, readings)
     if review.sub_resource:
         plan = generation.plan(account, document.pod)
-        decision = _decided(plan, fit_ephemeral(plan, document, _old_names(review), detailed=detailed))
-        # The pod runs: who looks into it is not held up by an annotation that has become wrong since.
-        return decision if decision.allowed else Decision(allowed=True, findings=_softened(decision.findings))
+        fitted = fit_ephemeral(plan, document, _old_names(review), detailed=detailed)
+        return _allowed(plan, fitted, _softened((*plan.findings, *fitted.findings)), fitted.patch)
     key = record_key(settings)
     record = read_record(document.pod, key)
     if record is None or record.is_of(account.name, account.uid):
@@ -131,11 +130,15 @@ def _decided(plan: Plan, fitted: Fitted, findings: tuple[Finding, ...] = (), und
     denied = [finding for finding in findings if finding.level == "deny"]
     if denied:
         return _refused("; ".join(dict.fromkeys(finding.text for finding in denied)), findings)
-    is_whole = fitted.active == plan.all_parts
-    parts = [plan.parts[index] for index in fitted.active]
     patch = fitted.patch
     if undone:
         patch = b"[%b]" % undone if patch is None else b"[%b,%b" % (undone, patch[1:])
+    return _allowed(plan, fitted, findings, patch)
+
+
+def _allowed(plan: Plan, fitted: Fitted, findings: tuple[Finding, ...], patch: bytes | None) -> Decision:
+    is_whole = fitted.active == plan.all_parts
+    parts = [plan.parts[index] for index in fitted.active]
     return Decision(
         allowed=True,
         patch=patch,
@@ -147,6 +150,7 @@ def _decided(plan: Plan, fitted: Fitted, findings: tuple[Finding, ...] = (), und
 
 
 def _softened(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """The pod runs: who looks into it is not held up by an annotation that has become wrong since."""
     return tuple(each._replace(level="warning") if each.level == "deny" else each for each in findings)
 
 
