@@ -43,6 +43,7 @@ RUNS: dict[str, list[list[str]]] = {
     ],
     "token inspect": [["token"]],
     "token print": [["--file", "token"]],
+    "webhook render": [[], ["--no-validation"], ["--mutating-admission-policy", "--azure-layout", "v1.5"]],
     "whoami aws": [AWS],
     "whoami azure": [AZURE],
     "whoami gcp": [GCP, [*GCP, "--service-account", ACCOUNT], [*GCP, "--project", "shop-project"]],
