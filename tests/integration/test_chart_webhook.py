@@ -249,6 +249,17 @@ def test_a_replica_stops_within_its_time_and_never_both(tmp_path: Path) -> None:
     assert objects["Service"]["spec"]["selector"] == selector
 
 
+def test_new_settings_start_new_pods_and_the_platforms_word_does_not(tmp_path: Path) -> None:
+    def pod(**webhook: Any) -> dict[str, Any]:
+        [found] = [
+            pod_template(each) for each in rendered("ns", _values(**webhook), tmp_path) if "Deployment" in each["kind"]
+        ]
+        return found
+
+    assert pod(settings={"aws_region": "eu-west-1"}) != pod(settings={"aws_region": "eu-central-1"})
+    assert pod(platform=PLATFORM) == pod(platform={**PLATFORM, "defaults": {}})
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_the_command_line_in_the_chart_is_one_that_exists(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
