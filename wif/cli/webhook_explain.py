@@ -128,9 +128,21 @@ def _check(given: _Given) -> None:
 
 
 def _found(given: _Given, settings: WebhookSettings) -> list[_Found]:
+    if not given.live:
+        return _looked_at(given, settings, None)
+    from wif.cli.webhook_cluster import Cluster  # noqa: PLC0415  # only with --live
+    from wif.edges.kube import KubeClient  # noqa: PLC0415  # only with --live
+
+    client = KubeClient.find(given.kubeconfig, context=given.kube_context)
+    try:
+        return _looked_at(given, settings, Cluster(client))
+    finally:
+        client.close()
+
+
+def _looked_at(given: _Given, settings: WebhookSettings, cluster: Cluster | None) -> list[_Found]:
     from wif.admission.explanation import explain  # noqa: PLC0415  # after the options are known to be right
 
-    cluster = _cluster(given) if given.live else None
     running = _IN_CLUSTER.fullmatch(given.pod) if cluster is not None and not Path(given.pod).exists() else None
     workloads, passed = _manifests(given, has_pod=running is None)
     if cluster is not None and running is not None:
@@ -220,13 +232,6 @@ def _data(made: Mapping[str, Any], origin: str) -> Mapping[str, str]:
             hint="write the content of a key as a block: config.yaml: |",
         )
     return data
-
-
-def _cluster(given: _Given) -> Cluster:
-    from wif.cli.webhook_cluster import Cluster  # noqa: PLC0415  # only with --live
-    from wif.edges.kube import KubeClient  # noqa: PLC0415  # only with --live
-
-    return Cluster(KubeClient.find(given.kubeconfig, context=given.kube_context))
 
 
 # -- printing ----------------------------------------------------------------------------------------------------------
