@@ -17,6 +17,9 @@ from pathlib import Path
 from tests.benchmarks import starts
 from tests.benchmarks.rows import Row
 
+MODULES = ("admission", "emulator_throughput", "publishing", "serve_throughput", "accounts", "webhook_throughput")
+"""Each a process of its own."""
+
 
 def main() -> int:
     """Measure; the exit status says whether everything ran, not whether targets were met."""
@@ -36,7 +39,7 @@ def main() -> int:
             _show(row, rows)
     finally:
         stage.communicate()
-    for module in ("emulator_throughput", "publishing", "serve_throughput", "accounts", "webhook_throughput"):
+    for module in MODULES:
         for row in _in_process(f"tests.benchmarks.{module}", dict(os.environ)):
             _show(row, rows)
     missed = [row.name for row in rows if row.met is False]
