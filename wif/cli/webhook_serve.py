@@ -48,6 +48,13 @@ GRACE_SECONDS = 25
 @click.option("--validating-configuration", "validating", metavar="NAME", multiple=True, help="The same.")
 @click.option("--certificate-life", type=Duration(), default=90 * 86_400, help="Of one made here. Default: 90d.")
 @click.option("--watch-namespace", "namespaces", metavar="NAME", multiple=True, help="Only these; repeatable.")
+@click.option(
+    "--exclude-namespace",
+    "excluded",
+    metavar="NAME",
+    multiple=True,
+    help="Where no pod is missed, as render leaves it out; repeatable. Default: kube-system and the webhook's own.",
+)
 @click.option("--platform-config", metavar="NAMESPACE/NAME", help="ConfigMap of the platform's defaults and mappings.")
 @click.option("--wait", default=1.0, show_default=True, type=click.FloatRange(0, 3), help="For a new ServiceAccount.")
 @click.option("--no-events", is_flag=True, help="No Kubernetes Events.")
@@ -140,6 +147,7 @@ def _service_options(options: Any) -> ServiceOptions:
 
     return ServiceOptions(
         namespaces=options["namespaces"],
+        excluded=options["excluded"] or None,
         platform_config=_named(options, "platform_config"),
         wait_seconds=options["wait"],
         with_events=not options["no_events"],

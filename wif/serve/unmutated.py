@@ -114,6 +114,7 @@ class UnmutatedPods:
         settings, platform: as the webhook's.
         lease: who looks, of several replicas; None: this one.
         namespaces: these alone; none: the whole cluster.
+        excluded: namespaces that the registration leaves out: what is not asked about is not missing either.
         tell: called with an Event to write.
         ready: whether the accounts are known by now.
         page: pods of one answer.
@@ -129,6 +130,7 @@ class UnmutatedPods:
         platform: Callable[[], Platform | None] = lambda: None,
         lease: Lease | None = None,
         namespaces: Sequence[str] = (),
+        excluded: Sequence[str] = (),
         tell: Callable[[Notice], None] = lambda _: None,
         ready: Callable[[], bool] = lambda: True,
         period_seconds: float = PERIOD_SECONDS,
@@ -144,6 +146,7 @@ class UnmutatedPods:
         self._paths = [
             Resource(group="", plural="pods", namespace=each).path() for each in dict.fromkeys(namespaces)
         ] or ["/api/v1/pods"]
+        self._excluded = frozenset(excluded)
         self._tell = tell
         self._ready = ready
         self._period_seconds = period_seconds
@@ -247,6 +250,8 @@ class UnmutatedPods:
         try:
             pod = _POD(raw)
         except msgspec.MsgspecError:
+            return None
+        if pod.metadata.namespace in self._excluded:
             return None
         if pod.metadata.deletion_timestamp or pod.status.phase not in ("Pending", "Running", ""):
             return None

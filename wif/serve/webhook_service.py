@@ -38,6 +38,8 @@ class ServiceOptions:
 
     namespaces: tuple[str, ...] = ()
     """A tenant's: nothing is answered, told or counted of others. Empty: the whole cluster."""
+    excluded: tuple[str, ...] | None = None
+    """Namespaces that the registration leaves out. None: kube-system and this process' own, as it does."""
     platform_config: tuple[str, str] | None = None
     """Namespace and name of the platform's ConfigMap."""
     wait_seconds: float = 1.0
@@ -88,6 +90,7 @@ class WebhookService:
             platform=lambda: None if watch is None else watch.platform,
             lease=lease,
             namespaces=options.namespaces,
+            excluded=("kube-system", kube.namespace or "") if options.excluded is None else options.excluded,
             tell=(lambda _: None) if events is None else events.tell,
             ready=lambda: not self._unread(),
             period_seconds=options.unmutated_seconds,
