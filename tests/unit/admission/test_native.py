@@ -486,8 +486,10 @@ def test_where_containers_are_named_there_may_be_no_others() -> None:
     "value", ["", "reader", "aws", "aws=", "=reader", "oracle=x", "aws=reader,aws=writer", "aws=reader,", "AWS=reader"]
 )
 def test_a_choice_that_is_none_is_refused(value: str) -> None:
-    for key in ("use", "use.a"):
-        assert ("use-malformed", "deny") in rules(TWO_ROLES, {key: value})
+    for key in ("use", "use.a", "use.\n\x00"):
+        found = [finding for finding in reading(TWO_ROLES, {key: value}).findings if finding.rule == "use-malformed"]
+        assert [finding.level for finding in found] == ["deny"]
+        assert found[0].message.isprintable()
 
 
 @pytest.mark.parametrize("name", ["other", "default", "x\ny", "Reader"])

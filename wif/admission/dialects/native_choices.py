@@ -89,10 +89,11 @@ def parse_pod(facts: PodFacts, account: Account, complaints: Complaints) -> Wish
 def _use(complaints: Complaints, account: Account, key: str, text: str, container: str = "") -> dict[str, str]:
     """The identities that an annotation asks for: those that the ServiceAccount lists, and ``none``."""
     asked: dict[str, str] = {}
+    named = f"annotation {complaints.start}{quoted(key)[1:-1]}"
     for word in text.split(","):
         cloud, sign, name = (part.strip() for part in word.partition("="))
         if cloud not in CLOUDS or not sign or not name or cloud in asked:
-            message = f"annotation {complaints.start}{key} is {quoted(text)}, expected aws=reader,gcp=none"
+            message = f"{named} is {quoted(text)}, expected aws=reader,gcp=none"
             complaints.add("use-malformed", message, "name each cloud once")
             return {}
         asked[cloud] = name
@@ -103,15 +104,14 @@ def _use(complaints: Complaints, account: Account, key: str, text: str, containe
         if name not in listed:
             complaints.add(
                 "identity-unknown-to-account",
-                f"annotation {complaints.start}{key} asks for the identity {quoted(name)} of {cloud}, "
-                "which the ServiceAccount does not list",
+                f"{named} asks for the identity {quoted(name)} of {cloud}, which the ServiceAccount does not list",
                 f"it lists {', '.join(listed)}" if listed else f"it lists none of {cloud}",
                 cloud=cloud,
             )
         elif container and container not in listed[name].values.get("containers", (container,)):
             complaints.add(
                 "identity-not-for-container",
-                f"annotation {complaints.start}{key} asks for the identity {quoted(name)} of {cloud}, "
+                f"{named} asks for the identity {quoted(name)} of {cloud}, "
                 "which the ServiceAccount keeps for other containers",
                 f"they are {', '.join(sorted(listed[name].values['containers']))}",
                 cloud=cloud,
