@@ -44,6 +44,7 @@ BREAKS = [
     Break("config-light", "wif/config/__init__.py", "import msgspec"),
     Break("config-light", "wif/config/__init__.py", "import wif.config.issuers"),
     Break("config-light", "wif/config/__init__.py", "import wif.config.webhook"),
+    Break("config-light", "wif/config/__init__.py", "import wif.config.sidecar"),
     Break("clouds-siblings", "wif/clouds/gcp.py", "from wif.clouds import aws"),
     Break("trust-siblings", "wif/trust/azure.py", "import wif.trust.gcp"),
     Break("sdk-siblings", "wif/sdk/aws.py", "import wif.sdk.gcp"),

@@ -35,6 +35,8 @@ ISSUERS = "issuers"
 """The section that :func:`wif.config.issuers.load_issuers` reads."""
 WEBHOOK = "webhook"
 """The section that :func:`wif.config.webhook.load_webhook` reads."""
+SIDECAR = "sidecar"
+"""The section that :func:`wif.config.sidecar.load_sidecar` reads."""
 
 
 class AwsSettings(NamedTuple):
@@ -160,7 +162,7 @@ _CLOUDS = ("aws", "gcp", "azure")
 
 
 def from_document(document: object, *, origin: str, is_named: bool) -> Layer:
-    """Check the content of a ``wif.yaml``, but for the sections of issuers and webhook.
+    """Check the content of a ``wif.yaml``, but for the sections of issuers, webhook and sidecar.
 
     Args:
         document: what the YAML says.
@@ -174,7 +176,7 @@ def from_document(document: object, *, origin: str, is_named: bool) -> Layer:
         return {}
     layer: dict[str, Any] = {}
     for name, value in _members(document, origin, "").items():
-        if name in (ISSUERS, WEBHOOK):
+        if name in (ISSUERS, WEBHOOK, SIDECAR):
             continue
         if name in _CLOUDS:
             layer |= {f"{name}.{inner}": item for inner, item in _members(value, origin, name).items()}

@@ -1,0 +1,241 @@
+"""The section ``sidecar`` of ``wif.yaml``: which identities are kept, and how programs get at their credentials.
+
+::
+
+    sidecar:
+      identities:
+        app:
+          cloud: aws
+          role_arn: arn:aws:iam::111122223333:role/app
+        reports:
+          cloud: gcp
+          provider: projects/1234/locations/global/workloadIdentityPools/cluster/providers/main
+      gce_metadata: true
+
+Read strictly: an unknown member is an error. Everything that is wrong is reported at once, because who corrects a
+pod's settings pays for each attempt with a restart.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CLOUDS",
+    "AfterRefresh",
+    "AwsIdentity",
+    "AzureIdentity",
+    "Cloud",
+    "FileOutput",
+    "GcpIdentity",
+    "Identity",
+    "IdentityCheck",
+    "SidecarSettings",
+    "load_sidecar",
+    "sidecar_schema",
+]
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from wif.errors import ConfigurationError
+
+# No control character: what is in here comes into headers, paths and terminals.
+_Text = Annotated[str, Meta(min_length=1, max_length=2048, pattern=r"^(?![\s\S]*[\x00-\x1f\x7f])")]
+_Path = Annotated[str, Meta(min_length=2, max_length=1024, pattern=r"^/[^\x00-\x1f\x7f]*$")]
+_Name = Annotated[str, Meta(max_length=63, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
+"""Of an identity: it is a part of a URL's path."""
+_Listen = Annotated[str, Meta(max_length=64, pattern=r"^(localhost|127(\.[0-9]{1,3}){3}|\[::1\]):[0-9]{1,5}$")]
+_HealthListen = Annotated[str, Meta(max_length=320, pattern=r"^([A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$")]
+_Seconds = Annotated[int, Meta(ge=1, le=43_200)]
+_Host = Annotated[str, Meta(min_length=1, max_length=320, pattern=r"^[^\s\x00-\x1f\x7f]+$")]
+
+Cloud = Literal["aws", "gcp", "azure"]
+CLOUDS: tuple[Cloud, ...] = ("aws", "gcp", "azure")
+"""In the order of documents and messages."""
+
+
+class AwsIdentity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="cloud", tag="aws"):
+    """A role that is assumed with the subject token."""
+
+    cloud: ClassVar[Cloud] = "aws"
+    role_arn: _Text
+    region: _Text | None = None
+    """Whose STS is asked; default ``AWS_REGION``, ``AWS_DEFAULT_REGION``, else the global endpoint."""
+    session_name: _Text | None = None
+    duration_seconds: Annotated[int, Meta(ge=900, le=43_200)] | None = None
+    token_file: _Path | None = None
+    """The subject token; default the section's, else the cloud's own variable."""
+    audience: _Text | None = None
+    """What the subject token's ``aud`` must be; None leaves it to the cloud."""
+
+
+class GcpIdentity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="cloud", tag="gcp"):
+    """A principal of a workload identity pool, or a service account that it acts as."""
+
+    cloud: ClassVar[Cloud] = "gcp"
+    provider: _Text
+    service_account: _Text | None = None
+    """E-mail; None is direct access, which has neither e-mail nor ID tokens."""
+    project: _Text | None = None
+    """The project's id, as the metadata server tells it; default ``GOOGLE_CLOUD_PROJECT``."""
+    scopes: Annotated[tuple[_Text, ...], Meta(min_length=1)] = ("https://www.googleapis.com/auth/cloud-platform",)
+    lifetime_seconds: _Seconds | None = None
+    """Of the service account's tokens."""
+    universe_domain: _Text = "googleapis.com"
+    token_file: _Path | None = None
+    audience: _Text | None = None
+
+    @property
+    def project_number(self) -> str | None:
+        """The number of the pool's project, as the provider's name has it."""
+        found = re.search(r"(?:^|/)projects/([0-9]{1,30})/", self.provider)
+        return found and found[1]
+
+
+class AzureIdentity(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="cloud", tag="azure"
+):
+    """An application or a user-assigned managed identity."""
+
+    cloud: ClassVar[Cloud] = "azure"
+    tenant_id: _Text
+    client_id: _Text
+    authority_host: _Text | None = None
+    """Default ``AZURE_AUTHORITY_HOST``, else the public cloud."""
+    scopes: tuple[_Text, ...] = ()
+    """Tokens that are kept fresh before anybody asks; default the authority's Azure Resource Manager."""
+    token_file: _Path | None = None
+    audience: _Text | None = None
+
+
+Identity = AwsIdentity | GcpIdentity | AzureIdentity
+_IDENTITIES: Mapping[str, type[AwsIdentity] | type[GcpIdentity] | type[AzureIdentity]] = {
+    "aws": AwsIdentity,
+    "gcp": GcpIdentity,
+    "azure": AzureIdentity,
+}
+
+
+class AfterRefresh(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What happens when a file has been written anew: a command is run, or a process gets a signal."""
+
+    command: tuple[_Text, ...] = ()
+    """Program and arguments; no shell reads them."""
+    signal: Literal["HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH", "CONT"] | None = None
+    process: _Text | None = None
+    """Name of the processes that get the signal; seen only where the pod shares its process namespace."""
+    pid_file: _Path | None = None
+    """File with the number of the process that gets the signal."""
+
+
+class FileOutput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A file for programs that only read files; rewritten before what it holds expires."""
+
+    identity: _Name
+    kind: Literal["aws-credentials", "gcp-access-token", "azure-token", "federated-token"]
+    path: _Path
+    mode: Annotated[int, Meta(ge=0o400, le=0o666)] = 0o640
+    """In octal, as YAML has it: ``0640``."""
+    scope: _Text | None = None
+    """Of ``azure-token``: ``RESOURCE/.default``."""
+    profile: _Text = "default"
+    """Of ``aws-credentials``: the section of the file."""
+    after: AfterRefresh | None = None
+
+
+class SidecarSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that ``wif sidecar serve`` and ``wif run`` are told."""
+
+    identities: Annotated[Mapping[_Name, Identity], Meta(min_length=1)]
+    default: Mapping[Cloud, _Name] = {}
+    """Whom a request means that names nobody; a cloud's only identity is its default."""
+    token_file: _Path | None = None
+    """The subject token of identities that name none."""
+    allow_hosts: tuple[_Host, ...] = ()
+    """Hosts that may get subject tokens besides the clouds' own."""
+    propagation_seconds: Annotated[int, Meta(ge=0, le=3600)] = 0
+    """How long refusals that a trust just made may give are tried again within one exchange."""
+    listen: Annotated[tuple[_Listen, ...], Meta(min_length=1, max_length=4)] = ("127.0.0.1:8787",)
+    """Where credentials are served: loopback only."""
+    health_listen: _HealthListen = ":8788"
+    """Where ``/healthz``, ``/readyz`` and ``/metrics`` are; without a host every address."""
+    aws_container: bool | None = None
+    """AWS' container credentials; default where there is a role."""
+    app_service: bool | None = None
+    """Azure App Service's endpoint; default where there is an Azure identity."""
+    gce_metadata: bool = False
+    """Google's metadata server: it asks for no secret, every process of the pod may read it."""
+    imds: bool = False
+    """Azure's instance metadata: it asks for no secret, every process of the pod may read it."""
+    secret_file: _Path = "/var/run/wif-sidecar/authorization"
+    """Where the secret for AWS' container credentials is written."""
+    secret_mode: Literal[0o440, 0o444] = 0o440
+    """In octal, as YAML has it: ``0440``, or ``0444`` for a pod without fsGroup."""
+    files: tuple[FileOutput, ...] = ()
+    force_host_network: bool = False
+    """Serve although the loopback address is the whole node's."""
+
+    def of_cloud(self, cloud: Cloud) -> Mapping[str, Identity]:
+        """The identities of one cloud."""
+        return {name: identity for name, identity in self.identities.items() if identity.cloud == cloud}
+
+    def default_name(self, cloud: Cloud) -> str | None:
+        """The default identity of a cloud: the one named, or the only one."""
+        named = self.default.get(cloud)
+        if named is not None:
+            return named
+        only = tuple(self.of_cloud(cloud))
+        return only[0] if len(only) == 1 else None
+
+    @property
+    def serves_aws_container(self) -> bool:
+        """Whether AWS' container credentials are served."""
+        return self._serves("aws") if self.aws_container is None else self.aws_container
+
+    @property
+    def serves_app_service(self) -> bool:
+        """Whether Azure App Service's endpoint is served."""
+        return self._serves("azure") if self.app_service is None else self.app_service
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        """The identities that some interface serves or some file holds: these make the sidecar ready."""
+        clouds = {
+            "aws": self.serves_aws_container,
+            "gcp": self.gce_metadata,
+            "azure": self.serves_app_service or self.imds,
+        }
+        in_files = {file.identity for file in self.files}
+        return tuple(name for name, each in self.identities.items() if clouds[each.cloud] or name in in_files)
+
+    def _serves(self, cloud: Cloud) -> bool:
+        return any(identity.cloud == cloud for identity in self.identities.values())
+
+
+IdentityCheck = Callable[[Identity], Iterable[str]]
+"""What a cloud's own rules say against an identity: sentences. The rules stand above this module."""
+
+
+def load_sidecar(
+    values: object, *, origin: str = "the section sidecar", check: IdentityCheck = lambda _: ()
+) -> SidecarSettings:
+    """Read settings.
+
+    Args:
+        values: what the section holds.
+        origin: for messages.
+        check: the clouds' rules for an identity, so that what they say is reported together with the rest.
+
+    Raises:
+        ConfigurationError: config-invalid; one, with everything that is wrong.
+    """
+    raise NotImplementedError
+
+
+def sidecar_schema() -> Mapping[str, Any]:
+    """The JSON Schema of the section."""
+    return msgspec.json.schema(SidecarSettings)
