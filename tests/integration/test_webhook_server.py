@@ -51,6 +51,9 @@ class One:
     ) -> ServiceAccount | None:
         return self.get(namespace, name) if remember and wait_seconds else None
 
+    def is_current(self, namespace: str) -> bool:
+        return bool(namespace)
+
     def is_watched(self, namespace: str) -> bool:
         return bool(namespace)
 
@@ -324,6 +327,10 @@ def test_each_pod_is_told_once_and_all_pages_are_read(cluster: Cluster) -> None:
     server.create(cluster.pods(cluster.shop), pod("p-3"))
     assert look.look() == 7
     assert len(told) == 8, "a pod that was made anew is another one"
+    look = UnmutatedPods(
+        kube, One(cluster.shop), WebhookSettings(), namespaces=[cluster.shop], excluded=["kube-system", cluster.shop]
+    )
+    assert look.look() == 0, "the registration leaves them out"
     kube.close()
 
 

@@ -195,6 +195,7 @@ class HttpServer:
         self.certificate = certificate
         self._app = app
         self._accept_seconds = accept_seconds
+        self._is_shared = listener is not None
         self._listener = address.listen() if listener is None else listener
         self.host, self.port = self._listener.getsockname()[:2]
         self._state, self._config = _uvicorn(app)
@@ -259,10 +260,14 @@ class HttpServer:
             each.shutdown()
         if self._accept_seconds:
             await asyncio.sleep(min(self._accept_seconds, grace_seconds))
-        if ignore_new_connections(self._listener):
+        if not self._is_shared and ignore_new_connections(self._listener):
             await asyncio.sleep(min(SETTLE_SECONDS, grace_seconds / 2))
         if self._server is not None:
             self._server.close()
+        if self._is_shared:
+            # a filter is the socket's, so it would shut the other processes' door as well; what waits to be accepted
+            # is left to them, and here handshakes that have begun are completed
+            await asyncio.sleep(min(SETTLE_SECONDS, grace_seconds / 2))
         reserve = min(_RESERVE_SECONDS, grace_seconds / 2)
         await self._emptied(ends - reserve)
         for each in list(self.guard.connections):

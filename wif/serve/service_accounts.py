@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from wif.admission.accounts import ServiceAccount, is_kept
 from wif.edges.kube_objects import Resource
 from wif.edges.watching import LIMITS, KubeObject, Watcher, WatchLimits, watch_all
-from wif.errors import ConfigurationError, RefusedError, UnavailableError
+from wif.errors import ConfigurationError, RefusedError, UnavailableError, WifError
 from wif.serve.account_values import AccountValues
 
 if TYPE_CHECKING:
@@ -37,6 +37,13 @@ KNOWN_SECONDS = 5.0
 """An account that was read is good for so long, or until the watch tells of it."""
 UNKNOWN_SECONDS = 1.0
 """The same for one that is not there."""
+UNWATCHED_SECONDS = 0.25
+"""For one that was read while the watch is broken: nobody would tell of a change. That one is not there is no good
+for any time then: it may come at once, and its pods would be let in without anything."""
+DOUBTED_SECONDS = 1.0
+"""For one read of an account that was kept before the watch broke: then what is kept has to do."""
+UNREACHABLE_SECONDS = 1.0
+"""After such a read has failed, what is kept has to do at once."""
 MAX_REMEMBERED = 1000
 
 Key = tuple[str, str]
@@ -71,7 +78,7 @@ class AccountCache:
     ) -> None:
         self.namespaces = tuple(dict.fromkeys(namespaces))
         self.live_reads = 0
-        """Accounts read because the watch had not brought them, or they are too large to be kept."""
+        """Accounts read: the watch had not brought them, or is broken, or they are too large to be kept."""
         self.misses = 0
         """Look-ups of such accounts."""
         self._kube = kube
@@ -81,6 +88,7 @@ class AccountCache:
         self._accounts: dict[str, dict[str, bytes]] = {}
         self._remembered: OrderedDict[Key, _Remembered] = OrderedDict()
         self._searches: dict[Key, asyncio.Task[ServiceAccount | None]] = {}
+        self._unreachable_until = -math.inf
         self._waiting: dict[Key, tuple[asyncio.AbstractEventLoop, asyncio.Event]] = {}
         self._executor = ThreadPoolExecutor(LIVE_READS, thread_name_prefix="wif-live-read")
         self._by_namespace = {each: self._watcher(each, limits) for each in self.namespaces or ("",)}
@@ -119,12 +127,18 @@ class AccountCache:
         """Whether the accounts of a namespace are kept here at all."""
         return not self.namespaces or namespace in self.namespaces
 
+    def is_current(self, namespace: str) -> bool:
+        """Whether the watch would have told of a change; while it is broken, :meth:`find` reads what is kept anew."""
+        watcher = self._by_namespace.get("") or self._by_namespace.get(namespace)
+        return watcher is None or not watcher.problem
+
     async def find(
         self, namespace: str, name: str, *, wait_seconds: float, remember: bool = True
     ) -> ServiceAccount | None:
         """As :meth:`get`, and where nothing is there, wait for the watch, then read.
 
-        What is there is given without a switch to another task.
+        What is there is given without a switch to another task, unless the watch is broken: then it is read anew, and
+        only where that cannot be done soon is what was kept given.
 
         Args:
             wait_seconds: how long the watch may take to bring it.
@@ -138,7 +152,9 @@ class AccountCache:
             UnavailableError: cluster-unavailable, where it cannot be known just now.
         """
         account = self.get(namespace, name)
-        if account is not None or not self.is_watched(namespace) or not _is_name(namespace, name):
+        if account is not None and self.is_current(namespace):
+            return account
+        if not self.is_watched(namespace) or not _is_name(namespace, name):
             return account
         self.misses += 1
         key = (namespace, name)
@@ -162,8 +178,7 @@ class AccountCache:
 
     async def _search(self, key: Key, wait_seconds: float, *, remember: bool) -> ServiceAccount | None:
         loop, arrived = asyncio.get_running_loop(), asyncio.Event()
-        is_watched_now = not (self._by_namespace.get("") or self._by_namespace[key[0]]).problem
-        if is_watched_now and self.packed(*key) is None:
+        if self.is_current(key[0]) and self.packed(*key) is None:
             self._waiting[key] = (loop, arrived)
             try:
                 if self.packed(*key) is None:  # it may have come before it was waited for
@@ -171,18 +186,27 @@ class AccountCache:
                         await asyncio.wait_for(arrived.wait(), wait_seconds)
             finally:
                 del self._waiting[key]
-        account = self.get(*key)
-        if account is not None:
+        kept, account = self.packed(*key), self.get(*key)
+        if account is not None and (self.is_current(key[0]) or self._clock() < self._unreachable_until):
             return account
         self.live_reads += 1
-        read = await loop.run_in_executor(self._executor, self._read, *key)
-        account = self.get(*key)  # what the watch has brought meanwhile is newer
-        if self.packed(*key) is None and remember:
-            lasts = UNKNOWN_SECONDS if read is None else KNOWN_SECONDS
+        reading = loop.run_in_executor(self._executor, self._read, *key)
+        try:
+            read = await asyncio.wait_for(reading, None if account is None else DOUBTED_SECONDS)
+        except (WifError, TimeoutError):
+            if account is None:
+                raise
+            self._unreachable_until = self._clock() + UNREACHABLE_SECONDS
+            return account
+        if self.packed(*key) != kept:  # what the watch has brought meanwhile is newer
+            return self.get(*key)
+        is_current = self.is_current(key[0])
+        if remember and (kept is None if is_current else read is not None):
+            lasts = UNKNOWN_SECONDS if read is None else KNOWN_SECONDS if is_current else UNWATCHED_SECONDS
             self._remembered[key] = _Remembered(self._clock() + lasts, read)
             while len(self._remembered) > MAX_REMEMBERED:
                 self._remembered.popitem(last=False)
-        return read if account is None else account
+        return read
 
     def _searched(self, key: Key, done: asyncio.Task[ServiceAccount | None]) -> None:
         del self._searches[key]

@@ -65,6 +65,9 @@ class Accounts(Protocol):
     ) -> ServiceAccount | None:
         """What is there, or comes soon."""
 
+    def is_current(self, namespace: str) -> bool:
+        """Whether what is there can be trusted to be what the cluster says now; else it is to be looked for."""
+
     def is_watched(self, namespace: str) -> bool:
         """Whether a namespace is this webhook's business."""
 
@@ -214,7 +217,8 @@ class WebhookApp:
         accounts: dict[tuple[str, str], ServiceAccount | None] = {}
         for position, key in enumerate(wanted):
             account = self._accounts.get(*key)
-            if account is None and position == 0:  # further ones are hints, not worth a wait
+            # further ones are hints, not worth a wait
+            if position == 0 and (account is None or not self._accounts.is_current(key[0])):
                 account = await self._found(key, review, query)
             accounts[key] = account
         decision = mutate(review, accounts, self._settings, self._platform(), readings=self._readings)

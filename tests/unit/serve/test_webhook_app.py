@@ -46,6 +46,9 @@ class Accounts:
             raise self.error
         return self.later.get((namespace, name))
 
+    def is_current(self, namespace: str) -> bool:
+        return bool(namespace)
+
     def is_watched(self, namespace: str) -> bool:
         return not self.namespaces or namespace in self.namespaces
 

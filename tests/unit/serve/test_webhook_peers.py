@@ -30,6 +30,9 @@ class Accounts:
     ) -> ServiceAccount | None:
         raise UnavailableError("boom", code="cluster-unavailable")
 
+    def is_current(self, namespace: str) -> bool:
+        return bool(namespace)
+
     def is_watched(self, namespace: str) -> bool:
         return True
 
