@@ -208,6 +208,20 @@ def test_an_account_that_is_not_there_is_read_once_and_not_unknown_for_long(clus
         asyncio.run(story(cache))
 
 
+def test_what_was_read_is_forgotten_when_the_watch_tells_of_it(cluster: ApiServer, namespace: str) -> None:
+    cluster.create_service_account(namespace, "app")
+    cache = AccountCache(admin(cluster), prefixes=PREFIXES)
+    assert found(cache, namespace, "app", wait_seconds=0)
+    remove(cluster, namespace, "app")
+    assert found(cache, namespace, "app", wait_seconds=0)  # as it was read a moment ago
+    cluster.create_service_account(namespace, "app")
+    with watching(cache):
+        until(lambda: cache.get(namespace, "app"))
+        remove(cluster, namespace, "app")
+        until(lambda: cache.get(namespace, "app") is None)
+        assert found(cache, namespace, "app", wait_seconds=0) is None
+
+
 def test_a_dry_run_leaves_no_trace(cluster: ApiServer, namespace: str) -> None:
     async def story(cache: AccountCache) -> None:
         for _ in range(2):

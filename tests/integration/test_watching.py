@@ -14,9 +14,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.integration.hostile import HostileServer, Peer, http_answer
+from wif.config.webhook import WebhookSettings
 from wif.edges.kube import KubeClient
 from wif.edges.watching import LIMITS, KubeObject, Watcher, watch_all
 from wif.errors import WifError
+from wif.serve.platform_watch import PlatformWatch
 from wif.serve.service_accounts import AccountCache
 
 pytestmark = pytest.mark.integration
@@ -351,6 +353,29 @@ def test_a_list_anew_replaces_all_without_an_empty_moment(tmp_path: Path) -> Non
         assert sizes <= {2, 3}
         assert (bool(cache.get("a", "goes")), bool(cache.get("a", "comes")), cache.size) == (False, True, 2)
         assert cache.synced
+        stopping.set()
+        thread.join(5)
+        kube.close()
+
+
+def test_a_platform_that_a_list_anew_no_longer_has_is_gone(tmp_path: Path) -> None:
+    body = {"metadata": {"resourceVersion": "5"}, "items": [thing("platform") | {"data": {"config.yaml": "{}"}}]}
+    expiring = threading.Event()
+
+    def slow(peer: Peer, _: Mapping[str, str]) -> None:
+        expiring.wait(10)
+        peer.send(watch(EXPIRED))
+
+    with Api(http_answer(json.dumps(body).encode()), slow, page()) as api:
+        kube, stopping = client(api, tmp_path), threading.Event()
+        platform = PlatformWatch(kube, "a", "platform", WebhookSettings(), limits=QUICK)
+        thread = threading.Thread(target=platform.run, args=(stopping,), daemon=True)
+        thread.start()
+        until(lambda: platform.platform)
+        assert platform.problem == ""
+        expiring.set()
+        until(lambda: platform.platform is None)
+        assert platform.problem
         stopping.set()
         thread.join(5)
         kube.close()

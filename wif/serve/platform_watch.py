@@ -55,7 +55,6 @@ class PlatformWatch:
     ) -> None:
         resource = Resource(group="", plural="configmaps", namespace=namespace)
         resource.path(name)  # checks it
-        self._name = name
         self.name = f"the ConfigMap {namespace}/{name}"
         self.platform: Platform | None = None
         """What was read last and was right; None where there is none."""
@@ -119,8 +118,6 @@ class PlatformWatch:
 
     def put(self, item: _ConfigMap) -> None:
         """Take the new content, or say what is wrong with it and keep the last."""
-        if item.metadata.name != self._name:
-            return  # what stands between may not know the selector
         from wif.admission.platform import read_platform  # noqa: PLC0415 - YAML is loaded where a platform is watched
 
         self._is_there = self._was_listed = True
@@ -139,10 +136,9 @@ class PlatformWatch:
             self.platform = platform
             _LOGGER.info("%s is in force", self.name)
 
-    def remove(self, item: _ConfigMap) -> None:
+    def remove(self, item: _ConfigMap) -> None:  # noqa: ARG002 - there is only one
         """It says nothing any more."""
-        if item.metadata.name == self._name:
-            self._gone()
+        self._gone()
 
     def _gone(self) -> None:
         if self._is_there or self.platform is not None:
