@@ -34,24 +34,42 @@ __all__ = [
 ]
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
 
+from wif.config.sidecar_rules import contradictions
+from wif.config.strict_reading import Problems, Reader, shown
 from wif.errors import ConfigurationError
 
-# No control character: what is in here comes into headers, paths and terminals.
-_Text = Annotated[str, Meta(min_length=1, max_length=2048, pattern=r"^(?![\s\S]*[\x00-\x1f\x7f])")]
-_Path = Annotated[str, Meta(min_length=2, max_length=1024, pattern=r"^/[^\x00-\x1f\x7f]*$")]
-_Name = Annotated[str, Meta(max_length=63, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
+# No control character: what is in here comes into headers, paths and terminals. To Python ``$`` is also the place
+# before a last line feed, so each pattern says that none follows.
+_TEXT = r"^(?![\s\S]*[\x00-\x1f\x7f])"
+_PATH = r"^/[^\x00-\x1f\x7f]+$(?!\n)"
+_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$(?!\n)"
+_LISTEN = r"^(localhost|127(\.[0-9]{1,3}){3}|\[::1\]):[0-9]{1,5}$(?!\n)"
+_HEALTH_LISTEN = r"^([A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$(?!\n)"
+_HOST = r"^[^\s\x00-\x1f\x7f]+$(?!\n)"
+
+_WORDS: Mapping[str, str] = {
+    _TEXT: "a text without control characters",
+    _PATH: "an absolute path",
+    _NAME: "letters, digits, '.', '_' or '-', a letter or digit first and last",
+    _LISTEN: "a loopback address and a port: 127.0.0.1:8787 or [::1]:8787",
+    _HEALTH_LISTEN: "HOST:PORT, or :PORT for every address",
+    _HOST: "a host name",
+}
+
+_Text = Annotated[str, Meta(min_length=1, max_length=2048, pattern=_TEXT)]
+_Path = Annotated[str, Meta(max_length=1024, pattern=_PATH)]
+_Name = Annotated[str, Meta(max_length=63, pattern=_NAME)]
 """Of an identity: it is a part of a URL's path."""
-_Listen = Annotated[str, Meta(max_length=64, pattern=r"^(localhost|127(\.[0-9]{1,3}){3}|\[::1\]):[0-9]{1,5}$")]
-_HealthListen = Annotated[str, Meta(max_length=320, pattern=r"^([A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$")]
+_Listen = Annotated[str, Meta(max_length=64, pattern=_LISTEN)]
+_HealthListen = Annotated[str, Meta(max_length=320, pattern=_HEALTH_LISTEN)]
+_Host = Annotated[str, Meta(max_length=320, pattern=_HOST)]
 _Seconds = Annotated[int, Meta(ge=1, le=43_200)]
-_Host = Annotated[str, Meta(min_length=1, max_length=320, pattern=r"^[^\s\x00-\x1f\x7f]+$")]
 
 Cloud = Literal["aws", "gcp", "azure"]
 CLOUDS: tuple[Cloud, ...] = ("aws", "gcp", "azure")
@@ -233,7 +251,125 @@ def load_sidecar(
     Raises:
         ConfigurationError: config-invalid; one, with everything that is wrong.
     """
-    raise NotImplementedError
+    problems = Problems(_WORDS)
+    draft = _Draft(problems, check)
+    readers: dict[str, Reader] = {
+        "identities": draft.read_identities,
+        "default": draft.read_default,
+        "files": draft.read_files,
+        "secret_mode": draft.read_secret_mode,
+    }
+    right = problems.members(SidecarSettings, values, "", readers)
+    if right is not None:
+        settings = SidecarSettings(**({"identities": {}} | right))
+        for place, what in contradictions(settings, draft.clouds, draft.files):
+            problems.add(place, what)
+        if not problems.found:
+            return settings
+    raise ConfigurationError(
+        f"{origin}: {problems}",
+        code="config-invalid",
+        hint="correct it; the reference of wif.yaml lists every setting of the sidecar",
+    )
+
+
+class _Draft:
+    """Reads the members that are read in parts."""
+
+    def __init__(self, problems: Problems, check: IdentityCheck) -> None:
+        self.clouds: dict[str, str | None] = {}
+        """Of every name that is given, also where the identity is wrong: what refers to it is not wrong for that."""
+        self.files: list[tuple[str, Mapping[str, Any]]] = []
+        """Place and right members of every file, for the same reason."""
+        self._problems = problems
+        self._check = check
+
+    def read_identities(self, values: object, place: str) -> Mapping[str, Identity]:
+        given = self._problems.names(values, place) or {}
+        if values == {}:
+            self._problems.add(place, "is empty: a sidecar without an identity has nothing to do")
+        right = {}
+        for name, value in given.items():
+            where = f"{place}.{shown(name)[1:-1]}"
+            self._problems.value(_Name, name, f"{place}: the name {shown(name)}")
+            identity = self._identity(name, value, where)
+            if identity is not None:
+                right[name] = identity
+        return right
+
+    def _identity(self, name: str, value: object, place: str) -> Identity | None:
+        self.clouds[name] = None
+        members = self._problems.names(value, place)
+        if members is None:
+            return None
+        cloud = members.get("cloud")
+        if not isinstance(cloud, str) or cloud not in _IDENTITIES:
+            said = f"is {shown(cloud)}" if "cloud" in members else "is missing"
+            self._problems.add(f"{place}.cloud", f"{said}, expected aws, gcp or azure")
+            return None
+        self.clouds[name] = cloud
+        rest = {member: each for member, each in members.items() if member != "cloud"}
+        identity: Identity | None = self._problems.struct(_IDENTITIES[cloud], rest, place)
+        for sentence in () if identity is None else self._check(identity):
+            self._problems.add(f"{place}:", sentence)
+        return identity
+
+    def read_default(self, values: object, place: str) -> Mapping[Cloud, str]:
+        right: dict[Cloud, str] = {}
+        for name, value in (self._problems.names(values, place) or {}).items():
+            cloud = next((each for each in CLOUDS if each == name), None)
+            if cloud is None:
+                self._problems.add(f"{place}.{shown(name)[1:-1]}", "is not known, expected aws, gcp or azure")
+            elif (read := self._problems.value(_Name, value, f"{place}.{cloud}")) is not None:
+                right[cloud] = read
+        return right
+
+    def read_files(self, values: object, place: str) -> tuple[FileOutput, ...]:
+        if not isinstance(values, list | tuple):
+            self._problems.add(place, f"is {shown(values)}, expected a list")
+            return ()
+        readers: dict[str, Reader] = {"after": self._read_after, "mode": self._read_mode}
+        read = []
+        for position, value in enumerate(values):
+            where, before = f"{place}[{position}]", len(self._problems.found)
+            right = self._problems.members(FileOutput, value, where, readers) or {}
+            self.files.append((where, right))
+            if len(self._problems.found) == before:
+                read.append(FileOutput(**right))
+        return tuple(read)
+
+    def read_secret_mode(self, value: object, place: str) -> int | None:
+        if type(value) is int and value in (0o440, 0o444):
+            return value
+        self._problems.add(place, f"is {_octal(value)}, expected 0440 or 0444, in octal digits")
+        return None
+
+    def _read_mode(self, value: object, place: str) -> int | None:
+        # who leaves the zero away has written 640 or 440 decimal, which is a mode that nobody wants
+        if type(value) is int and value & 0o400 and not value & ~0o666 and not value & 0o002:
+            return value
+        what = "expected one that its owner reads, nobody executes and not everybody writes, in octal digits: 0640"
+        self._problems.add(place, f"is {_octal(value)}, {what}")
+        return None
+
+    def _read_after(self, value: object, place: str) -> AfterRefresh | None:
+        if value is None:
+            return None
+        after = self._problems.struct(AfterRefresh, value, place)
+        if after is None:
+            return None
+        receivers = sum(each is not None for each in (after.process, after.pid_file))
+        if bool(after.command) == (after.signal is not None):
+            self._problems.add(place, "must have either command or signal")
+        elif receivers != (after.signal is not None):
+            self._problems.add(place, "must have one of process and pid_file with a signal, and none without")
+        else:
+            return after
+        return None
+
+
+def _octal(value: object) -> str:
+    return f"0{value:o}" if type(value) is int and 0 <= value < 1 << 32 else shown(value)
 
 
 def sidecar_schema() -> Mapping[str, Any]:
