@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from wif.admission.decision import Outcome, Result
-from wif.admission.findings import Finding, Level
+from wif.admission.findings import Finding
 from wif.admission.injection import EnvGroup, Mount, Part, Variable
 from wif.admission.patch import Op, add, replace
 from wif.admission.pod import Container, one_path
@@ -64,9 +64,10 @@ def collides(container: Container, plan: Plan) -> bool:
             if variable.name in names:
                 return True
     if container.volume_mounts is not None:
-        paths, volumes, hashed = plan.mount_paths, plan.mount_names, plan.hash_prefixes
+        paths, volumes, hashed = plan.mount_paths, plan.mount_names, plan.hash_beginnings
         for mount in container.volume_mounts:
-            if one_path(mount.path) in paths or mount.name in volumes or mount.name.startswith(hashed):
+            path = one_path(mount.path)
+            if path in paths or mount.name in volumes or mount.name.startswith(hashed) or path.startswith(hashed):
                 return True
     return False
 
@@ -76,6 +77,8 @@ class _Lists:
 
     def __init__(self, container: Mapping[str, Any], place: ContainerPlace) -> None:
         self.place = place
+        self.ours: frozenset[Variable] = frozenset()
+        """All that the plan sets in this container."""
         self.has_env = container.get("env") is not None
         self.has_mounts = container.get("volumeMounts") is not None
         self.env: list[Mapping[str, Any]] = list(container.get("env") or ())
@@ -128,17 +131,19 @@ def fit_container(
     """
     fit = ContainerFit()
     lists = _Lists(container, place)
-    for index in active:
-        part = plan.parts[index].of_pod(pod_hash)
+    parts = [plan.parts[index].of_pod(pod_hash) for index in active]
+    # What one part sets misleads none of the others.
+    lists.ours = frozenset(variable for part in parts for group in part.env for variable in group.variables)
+    for part in parts:
         if not is_for(part, place.name) or place.name in plan.init_names:
             fit.outcomes.append(_outcome(part, place, "skipped"))
         else:
-            _fit_part(part, lists, fit, "deny" if plan.deny_collisions else "warning", plan.mount_paths)
+            _fit_part(plan, part, lists, fit)
     fit.ops.extend(lists.ops())
     return fit
 
 
-def _fit_part(part: Part, lists: _Lists, fit: ContainerFit, level: Level, our_paths: frozenset[str]) -> None:
+def _fit_part(plan: Plan, part: Part, lists: _Lists, fit: ContainerFit) -> None:
     place = lists.place
     names = {str(entry.get("name", "")) for entry in lists.env}
     if part.left_alone and all(names & group for group in part.left_alone):
@@ -150,7 +155,7 @@ def _fit_part(part: Part, lists: _Lists, fit: ContainerFit, level: Level, our_pa
         fit.findings.append(
             Finding(
                 "mount-taken",
-                level,
+                plan.collision_level,
                 f"container {place.name} mounts volume {volume} at {path}, where the token for {part.cloud} belongs; "
                 f"it gets nothing for {part.cloud}",
                 "mount that volume elsewhere",
@@ -161,8 +166,8 @@ def _fit_part(part: Part, lists: _Lists, fit: ContainerFit, level: Level, our_pa
         )
         fit.outcomes.append(_outcome(part, place, "mount-taken"))
         return
-    fit.findings.extend(_redirected(part, lists, level))
-    paths = tuple(mount.path for mount in part.mounts if _fit_mount(mount, lists, our_paths))
+    fit.findings.extend(_redirected(plan, part, lists))
+    paths = tuple(mount.path for mount in part.mounts if _fit_mount(mount, lists, plan.mount_paths))
     variables: list[str] = []
     for group in part.env:
         variables += _fit_group(group, lists)
@@ -224,21 +229,19 @@ def _fit_group(group: EnvGroup, lists: _Lists) -> list[str]:
     return changed
 
 
-def _redirected(part: Part, lists: _Lists, level: Level) -> list[Finding]:
-    ours = {variable.name: (group.rule, variable.value) for group in part.env for variable in group.variables}
+def _redirected(plan: Plan, part: Part, lists: _Lists) -> list[Finding]:
+    rules = {variable.name: group.rule for group in part.env for variable in group.variables}
     table = REDIRECTS.get(part.cloud, {})
     redirects: list[str] = []
     kept: list[str] = []
     for entry in lists.env:
         name = str(entry.get("name", ""))
         value = entry.get("value") or ""
-        rule, wanted = ours.get(name, ("", None))
-        is_there = bool(value or entry.get("valueFrom"))
-        if rule == "replace" or value == wanted:
+        if rules.get(name) == "replace" or (name, value) in lists.ours:
             continue
-        if name in table and is_there:
+        if name in table and (value or entry.get("valueFrom")):
             redirects.append(name)
-        elif rule:
+        elif name in rules:
             kept.append(name)
     container = lists.place.name
     findings = []
@@ -248,7 +251,7 @@ def _redirected(part: Part, lists: _Lists, level: Level) -> list[Finding]:
         findings.append(
             Finding(
                 "variable-redirects",
-                level,
+                plan.collision_level,
                 f"container {container} sets {', '.join(dict.fromkeys(redirects))}, so its SDKs for {part.cloud} may "
                 f"use {effect} than the injected one",
                 "remove the variables, or name the container among those to skip",

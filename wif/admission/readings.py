@@ -10,7 +10,7 @@ from typing import Protocol
 from wif.admission.accounts import ServiceAccount
 from wif.admission.dialects import PodFacts, dialects
 from wif.admission.facts import Vocabulary
-from wif.admission.findings import Finding
+from wif.admission.findings import Finding, Level
 from wif.admission.injection import POD_HASH, Part, Volume
 from wif.admission.pod import one_path
 from wif.admission.redirects import REDIRECTS
@@ -44,11 +44,12 @@ class Plan:
         "account",
         "all_parts",
         "chunks",
-        "deny_collisions",
+        "collision_level",
         "dialects",
         "env_names",
         "findings",
         "has_labels",
+        "hash_beginnings",
         "hash_prefixes",
         "hash_texts",
         "identities",
@@ -65,20 +66,25 @@ class Plan:
     ) -> None:
         volumes = [volume.name for part in parts for volume in part.volumes]
         mounts = [mount for part in parts for mount in part.mounts]
-        variables = {variable.name for part in parts for group in part.env for variable in group.variables}
+        names = {variable.name for part in parts for group in part.env for variable in group.variables}
         self.account = account
         """As it was read; another content of it needs another plan."""
         self.parts = parts
         self.findings = findings
-        self.deny_collisions = deny_collisions
+        self.collision_level: Level = "deny" if deny_collisions else "warning"
         self.all_parts = tuple(range(len(parts)))
         self.identities = tuple(dict.fromkeys((part.cloud, part.identity) for part in parts))
         self.dialects = tuple(dict.fromkeys(part.dialect for part in parts))
-        self.env_names = frozenset(variables.union(*(REDIRECTS.get(part.cloud, {}) for part in parts)))
+        self.env_names = frozenset(names.union(*(REDIRECTS.get(part.cloud, {}) for part in parts)))
         """A container without one of these has no collision of variables."""
         self.mount_paths = frozenset(one_path(mount.path) for mount in mounts)
         self.mount_names = frozenset(name for name in (*volumes, *(mount.volume for mount in mounts)))
         self.hash_prefixes = tuple({name.partition(POD_HASH)[0] for name in self.mount_names if POD_HASH in name})
+        self.hash_beginnings = (
+            *self.hash_prefixes,
+            *{path.partition(POD_HASH)[0] for path in self.mount_paths if POD_HASH in path},
+        )
+        """How names of volumes and paths begin that the pod's hash ends."""
         self.hash_texts = _hash_texts(parts)
         """Whole texts of a patch that hold the pod's hash."""
         self.init_names = frozenset(str(own.content["name"]) for part in parts for own in part.init_containers)

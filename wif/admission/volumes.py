@@ -129,7 +129,7 @@ def _volume_taken(plan: Plan, part: Part, taken: set[str]) -> Finding:
     name = sorted(_names(part) & taken)[0].replace(POD_HASH, "…")
     return Finding(
         "volume-taken",
-        "deny" if plan.deny_collisions else "warning",
+        plan.collision_level,
         f"the pod has a volume {name} of its own, where the one with the token for {part.cloud} belongs; "
         f"nothing is injected for {part.cloud}",
         "give that volume another name",

@@ -105,6 +105,24 @@ def test_the_hash_of_the_pod_is_in_its_volume_and_mounts() -> None:
     assert other["spec"]["volumes"][0]["name"] not in {named, "azure-{pod-hash}"}
 
 
+def test_the_hash_may_stand_in_a_path_and_in_a_variable() -> None:
+    """Azure's newest layout."""
+    made = part(
+        "azure",
+        volume=token_volume("azure-{pod-hash}"),
+        path="/wi/{pod-hash}",
+        env={"AZURE_FEDERATED_TOKEN_FILE": "/wi/{pod-hash}/token"},
+    )
+    plan = plan_of(made)
+    done = after(plan, new_pod())
+    (main,) = done["spec"]["containers"]
+    assert main["env"][0]["value"] == "/wi/425c89ed5bb78a7623fae60fd8a6f6/token"
+    again = fitted(plan, done, KNOWN, detailed=True)
+    assert (again.patch, again.findings) == (None, ())
+    taken = new_pod(container(mounts={"own": "/wi/425c89ed5bb78a7623fae60fd8a6f6/"}))
+    assert [each.rule for each in fitted(plan, taken).findings] == ["mount-taken"]
+
+
 def test_a_pod_that_was_named_in_between_keeps_its_volume() -> None:
     plan = plan_of(HASHED)
     done = after(plan, new_pod(metadata={"generateName": "app-"}))

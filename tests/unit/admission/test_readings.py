@@ -68,7 +68,7 @@ def test_the_platform_speaks_before_the_dialects() -> None:
     assert said.identities == (("aws", ROLE["eks.amazonaws.com/role-arn"]),)
     assert said.collision_level == "deny"
     assert said.account.annotations == {}
-    assert ("AWS_REGION", "eu-west-1") in said.variables
+    assert "AWS_REGION" in said.env_names
 
 
 def test_plans_are_kept_by_account_and_facts() -> None:
