@@ -84,7 +84,7 @@ class SidecarApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's
         """Answer one request."""
-        mount = self.mounts.get(scope["path"].split("/", 2)[1])
+        mount = self.mounts.get(scope["path"].partition("/")[2].partition("/")[0])
         interface = "none" if mount is None else mount.interface
         refusal = self.guard.refusal(scope, as_metadata_server=mount is not None and mount.is_metadata_server)
         if refusal is not None:

@@ -5,41 +5,60 @@
     service = SidecarService(settings, environ=os.environ)
     servers = service.open()                    # bound, the secret written; nothing is answered yet
     run(servers, on_ready=service.start, on_stop=service.stop)
+    service.close()
 """
 
 from __future__ import annotations
 
 __all__ = ["Part", "SidecarService"]
 
+import asyncio
+import logging
+import os
+import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-if TYPE_CHECKING:
-    import os
+from msgspec.structs import replace
 
+from wif.edges.files import replace_file
+from wif.errors import ConfigurationError
+from wif.serve.httpd import HttpServer
+from wif.serve.keeper import Keeper
+from wif.serve.loopback_guard import LoopbackGuard, loopback_address, require_own_network
+from wif.serve.sidecar import MAX_CONNECTIONS, Mount, SidecarApp, limits
+from wif.serve.sidecar_aws import AwsEndpoint
+from wif.serve.sidecar_identities import Identities
+
+if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from wif.config.sidecar import SidecarSettings
-    from wif.serve.httpd import HttpServer
-    from wif.serve.keeper import Keeper
-    from wif.serve.sidecar import SidecarApp
-    from wif.serve.sidecar_identities import Identities
+
+_LOGGER = logging.getLogger("wif.serve")
+
+WATCH_SECONDS = 2.0
+"""How often the files of the settings are looked at."""
+_SECRET_BYTES = 32
+_FIXED = ("listen", "health_listen", "secret_file", "secret_mode", "force_host_network")
+"""Settings that count from the next start."""
+
+_NO_DIRECTORY = "mount a memory-backed emptyDir there, into the sidecar and the containers that may have credentials"
 
 
 class Part(Protocol):
-    """What works beside the listeners, on the event loop: files, for instance."""
+    """What works beside the listeners, on the event loop: files, for instance. It ends with the loop."""
 
     def start(self) -> None:
         """Begin, on the running event loop."""
-
-    async def stop(self) -> None:
-        """End."""
 
     def replace(self, settings: SidecarSettings) -> None:
         """Other settings are in force; the identities have them already."""
 
     def problems(self) -> Sequence[str]:
         """Why the process is not ready, without names of identities."""
+        ...
 
 
 class SidecarService:
@@ -47,19 +66,16 @@ class SidecarService:
 
     Args:
         settings: what to serve.
-        environ: variables to read: the webhooks', ``IDENTITY_HEADER``, ``WIF_POD_IP`` and ``WIF_HOST_IP``, proxies.
+        environ: variables to read: ``IDENTITY_HEADER``, ``WIF_POD_IP`` and ``WIF_HOST_IP``, proxies, defaults of the
+            clouds.
         load: reads the settings anew; called in a thread when ``watched`` has changed. None: nothing is reloaded.
         watched: files that the settings come from.
+        connections: at once, of each listener.
+        identities: further arguments of :class:`~wif.serve.sidecar_identities.Identities`.
 
     Raises:
         ConfigurationError: config-invalid, config-conflict.
     """
-
-    app: SidecarApp
-    identities: Identities
-    keeper: Keeper
-    parts: list[Part]
-    """Add to it before :meth:`start`."""
 
     def __init__(
         self,
@@ -68,9 +84,37 @@ class SidecarService:
         environ: Mapping[str, str],
         load: Callable[[], SidecarSettings] | None = None,
         watched: Sequence[str | os.PathLike[str]] = (),
+        connections: int = MAX_CONNECTIONS,
         **identities: Any,
     ) -> None:
-        raise NotImplementedError
+        require_own_network(environ, is_forced=settings.force_host_network)
+        self._environ = environ
+        self._load = load
+        self._watched = tuple(os.fspath(path) for path in watched)
+        self._limits = limits(connections)
+        self._secret = os.urandom(_SECRET_BYTES).hex().encode()
+        self._secret_written = False
+        self._started = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._lock = threading.Lock()
+        self.exchanges: Counter[tuple[str, str]] = Counter()
+        """By cloud and outcome, those of identities that are gone included."""
+        self.reloads = 0
+        self.reload_failures = 0
+        self.parts: list[Part] = []
+        """Add to it before :meth:`start`."""
+        self.identities = Identities(
+            settings, environ=environ, on_exchange=identities.pop("on_exchange", self._count), **identities
+        )
+        self.keeper = Keeper(self.identities)
+        self.app = SidecarApp(LoopbackGuard(), self._mounts())
+
+    @property
+    def settings(self) -> SidecarSettings:
+        """What is served now."""
+        return self.identities.settings
+
+    # -- beginning and end -------------------------------------------------------------------------------------
 
     def open(self) -> list[HttpServer]:
         """Bind the listeners, then write the secret: a sidecar that cannot have the port leaves another's alone.
@@ -78,28 +122,129 @@ class SidecarService:
         Raises:
             ConfigurationError: config-invalid, file-unusable.
         """
-        raise NotImplementedError
+        servers = []
+        for text in self.settings.listen:
+            server = HttpServer(self.app, address=loopback_address(text), limits=self._limits, name="credentials")
+            self.app.guard.allow(server.host, server.port)
+            servers.append(server)
+        self._write_secret(self.settings)
+        return servers
 
     def start(self) -> None:
         """Begin to keep credentials fresh, on the running event loop."""
-        raise NotImplementedError
+        self._started = True
+        self.keeper.start()
+        for part in self.parts:
+            part.start()
+        if self._load is not None:
+            task = asyncio.get_running_loop().create_task(self._watch(self._load))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def stop(self) -> None:
-        """The word to stop has come: from now on not ready. Called on the event loop; requests are still answered."""
-        raise NotImplementedError
+        """The word to stop has come: nothing is reloaded any more. Requests are answered to the end."""
+        for task in self._tasks:
+            task.cancel()
 
     def close(self) -> None:
         """Forget all credentials; after the servers have stopped."""
-        raise NotImplementedError
+        self.identities.close()
+
+    def _write_secret(self, settings: SidecarSettings) -> None:
+        if self._secret_written or not settings.serves_aws_container:
+            return
+        try:
+            replace_file(settings.secret_file, self._secret, mode=settings.secret_mode)
+        except OSError as error:
+            raise ConfigurationError(
+                f"the secret cannot be written to {settings.secret_file}: {error.strerror}",
+                code="file-unusable",
+                hint=_NO_DIRECTORY,
+            ) from error
+        self._secret_written = True
+
+    def _mounts(self) -> Mapping[str, Mount]:
+        settings = self.settings
+        mounts: dict[str, Mount] = {}
+        if settings.serves_aws_container:
+            mounts["aws"] = Mount("aws", AwsEndpoint(self.identities, secret=self._secret))
+        return mounts
+
+    # -- new settings ------------------------------------------------------------------------------------------
+
+    async def _watch(self, load: Callable[[], SidecarSettings]) -> None:
+        seen = self._stamp()
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            stamp = self._stamp()
+            if stamp == seen:
+                continue
+            seen = stamp
+            try:
+                self.apply(await asyncio.to_thread(load))
+            except ConfigurationError as error:
+                self.reload_failures += 1
+                _LOGGER.error("the new settings are not used, those before stay: %s", error.message)
+
+    def apply(self, settings: SidecarSettings) -> None:
+        """Serve other settings from now on. What has not changed keeps its credential.
+
+        Raises:
+            ConfigurationError: then everything stays as it was.
+        """
+        before = self.settings
+        kept = {name: getattr(before, name) for name in _FIXED}
+        waiting = [name for name, value in kept.items() if getattr(settings, name) != value]
+        settings = replace(settings, **kept)
+        self._write_secret(settings)
+        self.identities.replace(settings)
+        self.app.mounts = self._mounts()
+        for part in self.parts:
+            part.replace(settings)
+        self.keeper.wake()
+        self.reloads += 1
+        if waiting:
+            _LOGGER.warning("counts from the next start: %s", ", ".join(waiting))
+        _LOGGER.info("other settings are in force", extra={"wif": {"identities": len(settings.identities)}})
+
+    def _stamp(self) -> tuple[object, ...]:
+        found: list[object] = []
+        for path in self._watched:
+            try:
+                status = os.stat(path)  # noqa: PTH116
+            except OSError as error:
+                found.append(error.errno)
+            else:
+                found.append((status.st_mtime_ns, status.st_ino, status.st_size))
+        return tuple(found)
+
+    # -- what is so --------------------------------------------------------------------------------------------
+
+    def _count(self, _: str, record: Mapping[str, Any]) -> None:
+        with self._lock:  # on the exchanges' threads
+            self.exchanges[record["cloud"], record["outcome"]] += 1
 
     def unhealthy(self) -> Sequence[str]:
         """Why this process should be started anew: its secret is gone."""
-        raise NotImplementedError
+        if self._secret_written and not os.path.lexists(self.settings.secret_file):
+            return ["the file of the secret is gone"]
+        return []
 
     def unready(self) -> Sequence[str]:
         """Why an identity that is served has no credential, in numbers and codes, without names."""
-        raise NotImplementedError
+        if not self._started:
+            return ["not started yet"]
+        reasons = [reason for part in self.parts for reason in part.problems()]
+        if not self.keeper.ready():
+            states, served = self.keeper.states, self.settings.served
+            missing = [states[name] for name in served if name in states and states[name].state != "ready"]
+            counts = Counter(f"{kept.state}, {kept.code}" if kept.code else kept.state for kept in missing)
+            reasons += [f"identities without a credential: {number} ({what})" for what, number in counts.items()]
+            reasons = reasons or ["not all identities were looked at yet"]
+        return reasons
 
     def register_metrics(self, registry: CollectorRegistry, servers: Sequence[HttpServer]) -> None:
         """Have a registry show this service."""
-        raise NotImplementedError
+        from wif.serve.sidecar_metrics import SidecarMetrics  # noqa: PLC0415 - an extra
+
+        registry.register(SidecarMetrics(self, servers))
