@@ -16,8 +16,9 @@ import pytest
 from tests.integration.hostile import HostileServer, Peer, http_answer
 from wif.config.webhook import WebhookSettings
 from wif.edges.kube import KubeClient
+from wif.edges.transport import Incoming
 from wif.edges.watching import LIMITS, KubeObject, Watcher, watch_all
-from wif.errors import WifError
+from wif.errors import UnavailableError, WifError
 from wif.serve.platform_watch import PlatformWatch
 from wif.serve.service_accounts import AccountCache
 
@@ -221,6 +222,35 @@ def test_after_these_all_is_listed_anew(tmp_path: Path, answer: bytes) -> None:
     with watched(page("one"), answer, page("two"), directory=tmp_path, object_bytes=60_000) as (watcher, told, _):
         until(lambda: watcher.lists == 2)
         assert told.words[-3:] == ["begin", "+two", "end"]
+
+
+def test_a_watch_may_bring_more_in_all_than_any_answer_may_hold(tmp_path: Path) -> None:
+    fields = {"annotations": {"x": "y" * 60_000}}
+    events = [event("ADDED", {"metadata": {**thing(f"n-{n}", 10 + n)["metadata"], **fields}}) for n in range(120)]
+    with watched(page("one"), watch(*events), directory=tmp_path) as (watcher, _, api):
+        until(lambda: len(api.queries) == 3)
+        assert (watcher.events, watcher.failures, api.queries[2]["resourceVersion"]) == (120, 0, "129")
+
+
+def test_a_stream_that_is_shut_down_is_no_stream_that_has_ended(tmp_path: Path) -> None:
+    """An answer without a length ends with its connection; over plain http nothing else tells the two apart."""
+
+    def endless(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(http_answer(b"some", length=False))
+        peer.wait(60)
+
+    def read(answer: Incoming) -> int:
+        chunks = answer.chunks()
+        assert next(chunks) == b"some"
+        threading.Timer(0.1, kube.abort).start()
+        return sum(len(chunk) for chunk in chunks)
+
+    with HostileServer(endless, tls=False) as server:
+        kube = KubeClient.from_url(server.url, environ={"SSL_CERT_FILE": str(server.ca_file)})
+        with pytest.raises(UnavailableError, match="cannot be asked"):
+            kube.stream("/api", read)
+        kube.close()
 
 
 def test_silence_is_noticed_and_all_is_listed_anew(tmp_path: Path) -> None:
