@@ -9,6 +9,7 @@ Peak is the kernel's account of the whole process (VmHWM), from its start.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import ssl
@@ -29,6 +30,8 @@ ACCOUNTS, NAMESPACES = 50_000, 200
 MAX_READY_SECONDS = 10.0
 MAX_IDLE_MIB = 48.0
 MAX_MIB = 80.0
+PAGE = 500
+"""As the cache asks for."""
 CHURN = 20_000
 """Changes that the watch brings after the list."""
 
@@ -97,18 +100,21 @@ class _Api(BaseHTTPRequestHandler):
         elif "watch" in query:
             self._watch()
         else:
-            self._page(int(query.get("continue", "0")), int(query["limit"]))
+            self._chunk(self.page(int(query.get("continue", "0")), int(query["limit"])))
         self._chunk(b"")
 
-    def _page(self, first: int, count: int) -> None:
+    @classmethod
+    @functools.cache
+    def page(cls, first: int, count: int) -> bytes:
+        """Made once: the time that is measured is the cache's."""
         last = min(first + count, ACCOUNTS)
         following = {"continue": str(last)} if last < ACCOUNTS else {}
         items = [service_account(number, number + 1) for number in range(first, last)]
         if not following:
-            for name, kept in self.more.items():
+            for name, kept in cls.more.items():
                 items.append({"metadata": {"name": name, "namespace": "team-0", "uid": name, "annotations": kept}})
         body = {"kind": "List", "metadata": {"resourceVersion": str(ACCOUNTS), **following}, "items": items}
-        self._chunk(json.dumps(body, separators=(",", ":")).encode())
+        return json.dumps(body, separators=(",", ":")).encode()
 
     def _watch(self) -> None:
         version = ACCOUNTS
@@ -149,6 +155,8 @@ def serve_api(more: Mapping[str, Mapping[str, str]]) -> None:
     import trustme
 
     _Api.more = more
+    for first in range(0, ACCOUNTS, PAGE):
+        _Api.page(first, PAGE)
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
