@@ -234,12 +234,13 @@ class SidecarSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         return any(identity.cloud == cloud for identity in self.identities.values())
 
 
-IdentityCheck = Callable[[Identity], Iterable[str]]
-"""What a cloud's own rules say against an identity: sentences. The rules stand above this module."""
+IdentityCheck = Callable[[Identity, str | None], Iterable[str]]
+"""Gets an identity and the section's ``token_file``; returns sentences about what the cloud's own rules have against
+it. The rules stand above this module."""
 
 
 def load_sidecar(
-    values: object, *, origin: str = "the section sidecar", check: IdentityCheck = lambda _: ()
+    values: object, *, origin: str = "the section sidecar", check: IdentityCheck = lambda *_: ()
 ) -> SidecarSettings:
     """Read settings.
 
@@ -252,7 +253,7 @@ def load_sidecar(
         ConfigurationError: config-invalid; one, with everything that is wrong.
     """
     problems = Problems(_WORDS)
-    draft = _Draft(problems, check)
+    draft = _Draft(problems)
     readers: dict[str, Reader] = {
         "identities": draft.read_identities,
         "default": draft.read_default,
@@ -262,6 +263,10 @@ def load_sidecar(
     right = problems.members(SidecarSettings, values, "", readers)
     if right is not None:
         settings = SidecarSettings(**({"identities": {}} | right))
+        token_file = values.get("token_file") if isinstance(values, dict) else None
+        for name, identity in settings.identities.items():
+            for sentence in check(identity, token_file if isinstance(token_file, str) else None):
+                problems.add(f"identities.{name}:", sentence)
         for place, what in contradictions(settings, draft.clouds, draft.files):
             problems.add(place, what)
         if not problems.found:
@@ -276,13 +281,12 @@ def load_sidecar(
 class _Draft:
     """Reads the members that are read in parts."""
 
-    def __init__(self, problems: Problems, check: IdentityCheck) -> None:
+    def __init__(self, problems: Problems) -> None:
         self.clouds: dict[str, str | None] = {}
         """Of every name that is given, also where the identity is wrong: what refers to it is not wrong for that."""
         self.files: list[tuple[str, Mapping[str, Any]]] = []
         """Place and right members of every file, for the same reason."""
         self._problems = problems
-        self._check = check
 
     def read_identities(self, values: object, place: str) -> Mapping[str, Identity]:
         given = self._problems.names(values, place) or {}
@@ -309,10 +313,7 @@ class _Draft:
             return None
         self.clouds[name] = cloud
         rest = {member: each for member, each in members.items() if member != "cloud"}
-        identity: Identity | None = self._problems.struct(_IDENTITIES[cloud], rest, place)
-        for sentence in () if identity is None else self._check(identity):
-            self._problems.add(f"{place}:", sentence)
-        return identity
+        return self._problems.struct(_IDENTITIES[cloud], rest, place)
 
     def read_default(self, values: object, place: str) -> Mapping[Cloud, str]:
         right: dict[Cloud, str] = {}

@@ -130,6 +130,9 @@ class AwsExchanger(Exchanger):
 
         return self._ask(ask, timeout=timeout)
 
+    def _main(self, scope: str | None) -> Cell[AwsCredentials]:  # noqa: ARG002  # keys have no scope
+        return self._final
+
     def _assume_with_token(self, flight: Flight[AwsCredentials]) -> AwsCredentials:
         def attempt(context: AttemptContext, token: UnverifiedToken) -> AwsCredentials:
             return self._drive(context, aws.assume_role_with_web_identity(self._web_identity, token, now=context.now))

@@ -118,6 +118,9 @@ class AzureExchanger(Exchanger):
         fresh = cell.fresh()
         return await cell.aget(timeout) if fresh is None else fresh
 
+    def _main(self, scope: str | None) -> Cell[AccessToken]:
+        return self._token(scope, None)
+
     def _token(self, scope: str | None, claims: str | None) -> Cell[AccessToken]:
         wanted = scope or self.scope
         if not wanted:

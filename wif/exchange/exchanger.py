@@ -24,7 +24,7 @@ from wif.core.token import SubjectIdentity, TokenSource, UnverifiedToken, read_t
 from wif.edges.sources import as_source
 from wif.errors import ConfigurationError, SubjectChanged, TransportError, WifError
 from wif.exchange.clocks import Clocks, chance
-from wif.exchange.single_flight import Cell, Flight
+from wif.exchange.single_flight import Cell, Flight, Standing
 
 R = TypeVar("R")
 
@@ -176,7 +176,23 @@ class Exchanger(ABC):
         """The subject token of now, read and checked as for an exchange; nothing in it is verified."""
         return self._read_source(self._clocks.wall())
 
+    def standing(self, scope: str | None = None) -> Standing:
+        """How the main credential stands, without starting an exchange; for who keeps it fresh.
+
+        Args:
+            scope: another one than the constructor's, of the clouds that have scopes.
+        """
+        return self._main(scope).standing()
+
+    async def kept(self, scope: str | None = None) -> Any:
+        """The main credential, or the one of a scope, as ``acredentials`` of the clouds returns it."""
+        return await self._main(scope).aget()
+
     # -- for the clouds ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _main(self, scope: str | None) -> Cell[Any]:
+        """The cell of the credential that :meth:`credentials` returns where its caller names no more than a scope."""
 
     def _cell(self, key: object, make: Callable[[], Cell[E]], *, bound: int = 64) -> Cell[E]:
         """The cell of a key; at most ``bound`` of them, the least recently made goes first."""

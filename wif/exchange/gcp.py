@@ -202,6 +202,9 @@ class GcpExchanger(Exchanger):
 
     # -- cells -------------------------------------------------------------------------------------------
 
+    def _main(self, scope: str | None) -> Cell[AccessToken]:
+        return self._default if scope is None else self._access((scope,))
+
     def _access(self, scopes: tuple[str, ...]) -> Cell[AccessToken]:
         if self.service_account is None:
             return self._federated(scopes)

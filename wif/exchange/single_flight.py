@@ -8,7 +8,7 @@ the interpreter's exit shuts the exchange's socket down. ``docs/adr/0002`` has t
 
 from __future__ import annotations
 
-__all__ = ["Cell", "Flight"]
+__all__ = ["Cell", "Flight", "Standing"]
 
 import atexit
 import contextvars
@@ -19,7 +19,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from wif.core.freshness import LIMITS, Lifetime, Limits, lifetime
 from wif.errors import ConfigurationError, SubjectChanged, TokenError, TransportError, UnavailableError, WifError
@@ -68,6 +68,19 @@ class Flight(Generic[C]):
         self.wake.set()
         for stop in stops:
             stop()
+
+
+class Standing(NamedTuple):
+    """How a credential stands, for who keeps it fresh without using it."""
+
+    value: Any
+    """The credential while it is valid and nobody rejected it, else None."""
+    due_seconds: float
+    """Until the next call would start an exchange; 0 where it would now."""
+    failure: WifError | None
+    """Of the last exchange, where it failed."""
+    under_way: bool
+    """Whether an exchange is going on."""
 
 
 class Cell(Generic[C]):
@@ -134,6 +147,23 @@ class Cell(Generic[C]):
             return self._timed_out(flight, timeout)
         except WifError as error:
             return self._after_failure(error)
+
+    def standing(self) -> Standing:
+        """How the credential stands; starts nothing."""
+        with self._lock:
+            steady, wall = self._clocks.steady(), self._clocks.wall()
+            value, plan = self._entry or (None, None)
+            due = 0.0
+            if plan is None or self._rejected or not plan.valid(steady, wall):
+                value = None
+            elif plan.fresh(steady, wall):
+                due = min(plan.refresh_steady - steady, plan.refresh_wall - wall)
+            refusal = self._refusal(steady)
+            if refusal is not None and refusal.code == "rate-limited":
+                due = max(due, refusal.retry_after_seconds or 0.0)
+            elif refusal is not None:  # its Retry-After counts from the failure, not from now
+                due = max(due, self._retry_at - steady)
+            return Standing(value, due, self._failure, self._flight is not None)
 
     async def aget(self, timeout: float | None = None) -> C:
         """As :meth:`get`, for a task; the event loop is never blocked."""
