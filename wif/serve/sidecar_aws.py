@@ -53,15 +53,10 @@ class AwsEndpoint:
         if not aws_container.is_authorized(given, self._secret):
             return aws_container.refuse("unauthorized")
         name = aws_container.identity_named(scope["path"])
-        served = self._identities.aws.get(name) if name is not None else self._default()
+        served = self._identities.aws.get(name) if name is not None else self._identities.default("aws")
         if served is None:
             return aws_container.refuse("unknown" if name is not None or not self._identities.aws else "unnamed")
         return await self._of(served)
-
-    def _default(self) -> AwsServed | None:
-        settings = self._identities.settings
-        name = settings.default_name("aws")
-        return self._identities.aws.get(name) if name is not None else None
 
     async def _of(self, served: AwsServed) -> Answer:
         prepared = self._prepared.get(served.name)

@@ -2,7 +2,7 @@
 
 ::
 
-    service = SidecarService(settings, environ=os.environ)
+    service = SidecarService(settings)
     servers = service.open()                    # bound, the secret written; nothing is answered yet
     run(servers, on_ready=service.start, on_stop=service.stop)
     service.close()
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from wif.config.sidecar import SidecarSettings
+    from wif.serve.httpd import App
 
 _LOGGER = logging.getLogger("wif.serve")
 
@@ -66,8 +67,8 @@ class SidecarService:
 
     Args:
         settings: what to serve.
-        environ: variables to read: ``IDENTITY_HEADER``, ``WIF_POD_IP`` and ``WIF_HOST_IP``, proxies, defaults of the
-            clouds.
+        environ: variables to read in place of the process' own: ``IDENTITY_HEADER``, ``WIF_POD_IP`` and
+            ``WIF_HOST_IP``, proxies, defaults of the clouds.
         load: reads the settings anew; called in a thread when ``watched`` has changed. None: nothing is reloaded.
         watched: files that the settings come from.
         connections: at once, of each listener.
@@ -81,20 +82,21 @@ class SidecarService:
         self,
         settings: SidecarSettings,
         *,
-        environ: Mapping[str, str],
+        environ: Mapping[str, str] | None = None,
         load: Callable[[], SidecarSettings] | None = None,
         watched: Sequence[str | os.PathLike[str]] = (),
         connections: int = MAX_CONNECTIONS,
         **identities: Any,
     ) -> None:
-        require_own_network(environ, is_forced=settings.force_host_network)
-        self._environ = environ
+        self._environ = os.environ if environ is None else environ
+        require_own_network(self._environ, is_forced=settings.force_host_network)
         self._load = load
         self._watched = tuple(os.fspath(path) for path in watched)
         self._limits = limits(connections)
         self._secret = os.urandom(_SECRET_BYTES).hex().encode()
         self._secret_written = False
         self._started = False
+        self._told_of_header = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._lock = threading.Lock()
         self.exchanges: Counter[tuple[str, str]] = Counter()
@@ -103,11 +105,10 @@ class SidecarService:
         self.reload_failures = 0
         self.parts: list[Part] = []
         """Add to it before :meth:`start`."""
-        self.identities = Identities(
-            settings, environ=environ, on_exchange=identities.pop("on_exchange", self._count), **identities
-        )
+        self.identities = Identities(settings, environ=environ, **identities)
+        self.identities.listen(self._count)
         self.keeper = Keeper(self.identities)
-        self.app = SidecarApp(LoopbackGuard(), self._mounts())
+        self.app = SidecarApp(LoopbackGuard(), self._mounts(settings))
 
     @property
     def settings(self) -> SidecarSettings:
@@ -116,15 +117,19 @@ class SidecarService:
 
     # -- beginning and end -------------------------------------------------------------------------------------
 
-    def open(self) -> list[HttpServer]:
+    def open(self, wrapped: Callable[[App], App] | None = None) -> list[HttpServer]:
         """Bind the listeners, then write the secret: a sidecar that cannot have the port leaves another's alone.
+
+        Args:
+            wrapped: put around the application, e.g. :func:`wif.serve.httpd.logged`.
 
         Raises:
             ConfigurationError: config-invalid, file-unusable.
         """
         servers = []
+        app: App = self.app if wrapped is None else wrapped(self.app)
         for text in self.settings.listen:
-            server = HttpServer(self.app, address=loopback_address(text), limits=self._limits, name="credentials")
+            server = HttpServer(app, address=loopback_address(text), limits=self._limits, name="credentials")
             self.app.guard.allow(server.host, server.port)
             servers.append(server)
         self._write_secret(self.settings)
@@ -163,12 +168,44 @@ class SidecarService:
             ) from error
         self._secret_written = True
 
-    def _mounts(self) -> Mapping[str, Mount]:
-        settings = self.settings
+    def _mounts(self, settings: SidecarSettings) -> Mapping[str, Mount]:
         mounts: dict[str, Mount] = {}
         if settings.serves_aws_container:
             mounts["aws"] = Mount("aws", AwsEndpoint(self.identities, secret=self._secret))
+        if settings.gce_metadata:
+            from wif.serve.sidecar_gce import GceMetadata  # noqa: PLC0415 - only where it is switched on
+
+            mounts[""] = mounts["computeMetadata"] = Mount("gce", GceMetadata(self.identities), True)
+        if settings.serves_app_service and self._has_identity_header(settings):
+            from wif.serve.sidecar_azure import AppService  # noqa: PLC0415 - only with an Azure identity
+
+            secret = self._environ["IDENTITY_HEADER"]
+            mounts["azure"] = Mount("app-service", AppService(self.identities, secret=secret))
+        if settings.imds:
+            from wif.serve.sidecar_azure import Imds  # noqa: PLC0415 - only where it is switched on
+
+            mounts["metadata"] = Mount("imds", Imds(self.identities), True)
         return mounts
+
+    def _has_identity_header(self, settings: SidecarSettings) -> bool:
+        """Whether there is the secret of App Service's endpoint, which the application's variables hold as well."""
+        if self._environ.get("IDENTITY_HEADER"):
+            return True
+        if settings.app_service:
+            raise ConfigurationError(
+                "App Service's endpoint is to be served, and IDENTITY_HEADER is not set",
+                code="config-missing",
+                hint="give the sidecar the same random IDENTITY_HEADER as the application, or say app_service: false",
+            )
+        if not self._told_of_header:
+            self._told_of_header = True
+            _LOGGER.warning("App Service's endpoint is not served: IDENTITY_HEADER is not set")
+        return False
+
+    @property
+    def interfaces(self) -> tuple[str, ...]:
+        """What is served, as metrics call it."""
+        return tuple(dict.fromkeys(mount.interface for mount in self.app.mounts.values()))
 
     # -- new settings ------------------------------------------------------------------------------------------
 
@@ -197,8 +234,9 @@ class SidecarService:
         waiting = [name for name, value in kept.items() if getattr(settings, name) != value]
         settings = replace(settings, **kept)
         self._write_secret(settings)
+        mounts = self._mounts(settings)
         self.identities.replace(settings)
-        self.app.mounts = self._mounts()
+        self.app.mounts = mounts
         for part in self.parts:
             part.replace(settings)
         self.keeper.wake()

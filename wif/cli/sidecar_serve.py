@@ -1,0 +1,95 @@
+"""``wif sidecar serve``: credentials on loopback."""
+
+from __future__ import annotations
+
+__all__ = ["serve_command"]
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wif.cli.durations import Duration
+from wif.cli.frame import command, wants_json
+from wif.cli.output import print_json
+from wif.cli.service_log import log_options, set_up_log
+from wif.cli.sidecar_options import sidecar_options, sidecar_source
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wif.serve.health import HealthApp
+    from wif.serve.httpd import HttpServer
+    from wif.serve.sidecar_service import SidecarService
+
+GRACE_SECONDS = 10
+"""A native sidecar is stopped when the applications have gone: nobody asks any more."""
+
+
+@command("serve", example="wif sidecar serve --gce-metadata", log_level="info")
+@sidecar_options
+@click.option("--no-health", is_flag=True, help="No /healthz, /readyz and /metrics.")
+@click.option("--max-connections", type=click.IntRange(1, 100_000), default=2000, show_default=True, help="At once.")
+@click.option("--grace", type=Duration(), default=GRACE_SECONDS, show_default=True, help="Longest stop after SIGTERM.")
+@click.option("--access-log", is_flag=True, help="A line for each request, without headers.")
+@log_options
+@click.pass_context
+def serve_command(context: click.Context, /, log_format: str, grace: int, **options: Any) -> None:
+    """Serve credentials until SIGINT or SIGTERM.
+
+    Ready once every identity that is served has a credential. A change of the settings file is taken up while
+    running; a wrong one is reported, and the settings before it stay.
+    """
+    set_up_log(log_format)
+    source = sidecar_source(context)
+    settings = source.load()
+    from wif.serve.sidecar_service import SidecarService  # noqa: PLC0415  # only for this command
+
+    service = SidecarService(
+        settings,
+        load=source.load,
+        watched=source.watched,
+        connections=options["max_connections"],
+    )
+    try:
+        _serve(context, service, grace, options)
+    finally:
+        service.close()
+
+
+def _serve(context: click.Context, service: SidecarService, grace: int, options: Any) -> None:
+    from wif.serve.httpd import logged, run  # noqa: PLC0415  # only for this command
+
+    servers = service.open(logged if options["access_log"] else None)
+    health, health_server = (None, None) if options["no_health"] else _health(service, servers)
+
+    def ready() -> None:
+        service.start()
+        place = {
+            "urls": [server.url for server in servers],
+            "interfaces": list(service.interfaces),
+            "health_url": health_server.url if health_server is not None else None,
+        }
+        if wants_json(context):
+            print_json(place)
+        else:
+            click.echo(f"serving credentials at {', '.join(place['urls'] or ())}")
+            if health_server is not None:
+                click.echo(f"health at {health_server.url}")
+
+    def stop() -> None:
+        service.stop()
+        if health is not None:
+            health.leaving = True
+
+    run(servers, health=health_server, grace_seconds=grace, on_ready=ready, on_stop=stop)
+
+
+def _health(service: SidecarService, servers: Sequence[HttpServer]) -> tuple[HealthApp, HttpServer]:
+    from wif.serve.health import HealthApp, new_registry  # noqa: PLC0415  # not with --no-health
+    from wif.serve.httpd import Address, HttpServer, Limits  # noqa: PLC0415  # loaded by now
+
+    registry = new_registry()
+    service.register_metrics(registry, servers)
+    health = HealthApp(registry=registry, unhealthy=service.unhealthy, unready=service.unready)
+    address = Address.parse(service.settings.health_listen)
+    return health, HttpServer(health, address=address, limits=Limits(connections=100), name="health")
