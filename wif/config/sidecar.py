@@ -156,8 +156,8 @@ class FileOutput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     identity: _Name
     kind: Literal["aws-credentials", "gcp-access-token", "azure-token", "federated-token"]
     path: _Path
-    mode: Annotated[int, Meta(ge=0o400, le=0o666)] = 0o640
-    """In octal, as YAML has it: ``0640``."""
+    mode: Annotated[int, Meta(ge=0o400, le=0o666)] = 0o600
+    """In octal, as YAML has it: ``0640`` where another user's programs read it by their group."""
     scope: _Text | None = None
     """Of ``azure-token``: ``RESOURCE/.default``."""
     profile: _Text = "default"

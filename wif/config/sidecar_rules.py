@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["contradictions"]
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -29,8 +30,7 @@ def contradictions(
     yield from _wrong_interfaces(settings, clouds)
     for place, file in files:
         yield from ((place, what) for what in _wrong_file(file, clouds))
-    paths = [file["path"] for _, file in files if "path" in file]
-    yield from _twice("files", "the path", (*paths, settings.secret_file))
+    yield from _wrong_paths([file for _, file in files], settings.secret_file)
     yield from _wrong_addresses(settings)
 
 
@@ -86,6 +86,10 @@ _KIND_CLOUD: Mapping[str, str | None] = {
 }
 
 
+_SHARED = "aws-credentials"
+_PROFILE = re.compile(r"[A-Za-z0-9_.@/+=-]{1,128}")
+
+
 def _wrong_file(file: Mapping[str, Any], clouds: Clouds) -> Iterator[str]:
     name, kind = file.get("identity"), file.get("kind")
     if name is not None and name not in clouds:
@@ -96,6 +100,27 @@ def _wrong_file(file: Mapping[str, Any], clouds: Clouds) -> Iterator[str]:
             yield f"has the identity {name!r}, which is of {cloud}, and {kind} is for {wanted}"
     if kind is not None and ("scope" in file) != (kind == "azure-token"):
         yield "must have a scope where it is of the kind azure-token, RESOURCE/.default, and only there"
+    if not _PROFILE.fullmatch(file.get("profile", "default")):
+        yield "has a profile with other characters than letters, digits and _.@/+=-"
+
+
+def _wrong_paths(files: Sequence[Mapping[str, Any]], secret_file: str) -> Iterator[tuple[str, str]]:
+    """Only AWS' shared credentials have room for several identities in one file: each in a profile of its own."""
+    by_path: dict[str, list[Mapping[str, Any]]] = {}
+    for file in files:
+        by_path.setdefault(file.get("path", ""), []).append(file)
+    for path, sharing in by_path.items():
+        if path and path == secret_file:
+            yield "files:", f"the path {path!r} is that of secret_file"
+        if not path or len(sharing) == 1:
+            continue
+        if any(file.get("kind", _SHARED) != _SHARED for file in sharing):
+            yield "files:", f"the path {path!r} is there {len(sharing)} times; only {_SHARED} may share a file"
+            continue
+        profiles = (file.get("profile", "default") for file in sharing)
+        yield from _twice("files", f"of {path!r} the profile", profiles)
+        if len({file.get("mode") for file in sharing}) > 1:
+            yield "files:", f"the path {path!r} has several modes"
 
 
 def _wrong_addresses(settings: SidecarSettings) -> Iterator[tuple[str, str]]:
