@@ -1,19 +1,38 @@
-"""Keeps every identity's credential fresh without anybody asking, and knows which state each is in."""
+"""Keeps every identity's credential fresh without anybody asking, and knows which state each is in.
+
+It sleeps until the next credential is due, asks its exchanger, and is woken when an exchange ends. How often a cloud
+may be asked, how long a failure counts and what is served meanwhile is the exchangers' business.
+"""
 
 from __future__ import annotations
 
 __all__ = ["Keeper", "Kept"]
 
-from collections.abc import Callable, Mapping
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from wif.clouds.endpoint_answers import State
-from wif.serve.sidecar_identities import AnyServed, Identities
+from wif.clouds.endpoint_answers import State, state_of
+from wif.errors import WifError
+from wif.exchange.single_flight import Standing
+from wif.serve.sidecar_identities import AnyExchanger, AnyServed, Identities
+
+_SHORTEST_SLEEP_SECONDS = 0.02
+"""Whatever a clock says, the event loop belongs to the requests."""
+_UNDER_WAY_SECONDS = 1.0
+"""Between two questions about a refresh that is under way."""
+_LONGEST_PAUSE_SECONDS = 30.0
+"""After failures: an exchanger tries a token file that is not there each second, which is for who waits for it."""
+_WORST_FIRST: tuple[State, ...] = ("refused", "outage", "pending", "ready")
+
+ChangeHook = Callable[[AnyServed], None]
 
 
 class Kept(NamedTuple):
-    """What is known of one identity."""
+    """What is known of one identity; where several scopes of it are kept, of the one that stands worst."""
 
     state: State
     code: str | None = None
@@ -22,8 +41,28 @@ class Kept(NamedTuple):
     """Of the credential, where there is a valid one."""
 
 
+@dataclass(slots=True)
+class _Watch:
+    """What the keeper remembers of one credential."""
+
+    value: Any = None
+    """The last one that it saw."""
+    failure: WifError | None = None
+    """The last one that it saw on the exchanger's side."""
+    error: WifError | None = None
+    """What its own asking ended in."""
+    failures: int = 0
+    """In a row."""
+    not_before: float = 0.0
+    """On the loop's clock."""
+    asking: asyncio.Task[None] | None = None
+
+
+_Key = tuple[AnyExchanger, str | None]
+
+
 class Keeper:
-    """One asyncio task for all identities.
+    """One asyncio task for all identities; a credential that is asked for has another one for so long.
 
     Args:
         identities: whom to keep; what is replaced in them is seen.
@@ -32,37 +71,141 @@ class Keeper:
     """
 
     def __init__(self, identities: Identities, *, longest_sleep_seconds: float = 5.0) -> None:
-        raise NotImplementedError
+        self._identities = identities
+        self._longest_sleep = longest_sleep_seconds
+        self._watches: dict[_Key, _Watch] = {}
+        self._hooks: list[ChangeHook] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._woken = asyncio.Event()
+        self._looked = asyncio.Event()
+        identities.listen(lambda _name, _record: self.wake())
 
-    def on_change(self, hook: Callable[[AnyServed], None]) -> None:
+    def on_change(self, hook: ChangeHook) -> None:
         """Register what is called on the event loop when an identity has a new credential. It must not block."""
-        raise NotImplementedError
+        self._hooks.append(hook)
 
     def start(self) -> None:
         """Begin, on the running event loop."""
-        raise NotImplementedError
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(self._run(self._loop), name="wif keeper")
 
     async def stop(self) -> None:
         """End; exchanges under way go on until the identities are closed."""
-        raise NotImplementedError
+        self._loop = None
+        tasks = [watch.asking for watch in self._watches.values()] + [self._task]
+        ending = [task for task in tasks if task is not None]
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
 
     def wake(self) -> None:
         """Look at everything again now: the identities were replaced. Any thread may call it."""
-        raise NotImplementedError
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # an exchange may outlive the loop that waited for it
+                loop.call_soon_threadsafe(self._woken.set)
+
+    # -- what is known -----------------------------------------------------------------------------------
 
     @property
     def states(self) -> Mapping[str, Kept]:
         """By name."""
-        raise NotImplementedError
+        return {each.name: self._kept(each) for each in self._identities}
 
     def ready(self) -> bool:
         """Whether every identity that is served has a valid credential, whatever goes on besides."""
-        raise NotImplementedError
+        served = map(self._identities.get, self._identities.settings.served)
+        return all(each is not None and _is_valid(each) for each in served)
 
     def problems(self) -> Mapping[str, str]:
         """The code of what is wrong, by name; empty where all is well."""
-        raise NotImplementedError
+        return {name: kept.code for name, kept in self.states.items() if kept.code is not None}
 
     async def wait_ready(self, timeout_seconds: float) -> bool:
         """Wait until :meth:`ready`, for ``--init``; False where the time has passed."""
-        raise NotImplementedError
+        end = asyncio.get_running_loop().time() + timeout_seconds
+        while not self.ready():
+            left = end - asyncio.get_running_loop().time()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._looked.wait(), max(0.0, left))
+            if left <= 0:
+                return self.ready()
+        return True
+
+    def _kept(self, served: AnyServed) -> Kept:
+        each = [self._kept_scope(served, scope) for scope in served.scopes]
+        worst = min(each, key=lambda kept: _WORST_FIRST.index(kept.state))
+        if worst.state != "ready":
+            return worst
+        ends = [kept.expires_at for kept in each if kept.expires_at is not None]
+        return Kept("ready", next((kept.code for kept in each if kept.code is not None), None), min(ends))
+
+    def _kept_scope(self, served: AnyServed, scope: str | None) -> Kept:
+        standing = served.standing(scope)
+        watch = self._watches.get((served.exchanger, scope))
+        failure = standing.failure or (None if watch is None else watch.error)
+        code = None if failure is None else failure.code
+        if standing.value is not None:
+            return Kept("ready", code, standing.value.expires_at)
+        return Kept("pending" if failure is None else state_of(failure), code)
+
+    # -- the task ----------------------------------------------------------------------------------------
+
+    async def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        while True:
+            self._woken.clear()
+            pause = self._look(loop)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), pause)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> float:
+        """Ask for what is due; the seconds until something is due next."""
+        pause = self._longest_sleep
+        watches: dict[_Key, _Watch] = {}
+        for served, scope in _scopes(self._identities):
+            key = (served.exchanger, scope)
+            watch = watches[key] = self._watches.get(key) or _Watch()
+            standing = served.standing(scope)
+            self._note(watch, standing, served, loop)
+            if watch.asking is not None:
+                continue  # its end wakes
+            due = max(standing.due_seconds, watch.not_before - loop.time())
+            if due <= 0:
+                watch.asking = loop.create_task(self._ask(served, scope, watch), name=f"wif keeper {served.name}")
+            else:
+                pause = min(pause, due)
+        self._watches = watches
+        self._looked.set()
+        self._looked = asyncio.Event()
+        return max(pause, _SHORTEST_SLEEP_SECONDS)
+
+    def _note(self, watch: _Watch, standing: Standing, served: AnyServed, loop: asyncio.AbstractEventLoop) -> None:
+        if standing.failure is not watch.failure:
+            watch.failure = standing.failure
+            watch.failures = 0 if standing.failure is None else watch.failures + 1
+            pause = 0.0 if standing.failure is None else min(2.0 ** (watch.failures - 1), _LONGEST_PAUSE_SECONDS)
+            watch.not_before = loop.time() + pause
+        if standing.value is not None and standing.value is not watch.value:
+            watch.value, watch.error, watch.not_before = standing.value, None, 0.0
+            for hook in self._hooks:
+                loop.call_soon(hook, served)  # what it raises is the loop's business, and does not end the keeping
+
+    async def _ask(self, served: AnyServed, scope: str | None, watch: _Watch) -> None:
+        try:
+            await served.exchanger.kept(scope)
+        except WifError as error:
+            watch.error = error
+        finally:
+            watch.asking = None
+            # A refresh ahead goes on when this has its answer. Its end wakes; one that hangs needs to be passed by.
+            watch.not_before = max(watch.not_before, asyncio.get_running_loop().time() + _UNDER_WAY_SECONDS)
+            self._woken.set()
+
+
+def _scopes(identities: Iterable[AnyServed]) -> Iterator[tuple[AnyServed, str | None]]:
+    return ((served, scope) for served in identities for scope in served.scopes)
+
+
+def _is_valid(served: AnyServed) -> bool:
+    return all(served.standing(scope).value is not None for scope in served.scopes)
