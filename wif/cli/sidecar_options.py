@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = ["SidecarSource", "sidecar_options", "sidecar_source"]
 
+import functools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -113,13 +114,8 @@ class SidecarSource:
         if "identities" not in values:
             values["identities"] = self._of_variables()
         origin = "the settings of the sidecar" if self._given or not section else f"{path} has {SIDECAR}"
-        token_file = values.get("token_file")
-        known = token_file if isinstance(token_file, str) else None
-        return load_sidecar(
-            values,
-            origin=origin,
-            check=lambda identity: identity_problems(identity, known, environ=self._environ),
-        )
+        check = functools.partial(identity_problems, environ=self._environ)
+        return load_sidecar(values, origin=origin, check=check)
 
     def _of_variables(self) -> Mapping[str, Any]:
         from wif.cli.sidecar_variables import identities_of  # noqa: PLC0415  # only where nobody names any
