@@ -119,7 +119,7 @@ def _wrong_paths(files: Sequence[Mapping[str, Any]], secret_file: str) -> Iterat
             continue
         profiles = (file.get("profile", "default") for file in sharing)
         yield from _twice("files", f"of {path!r} the profile", profiles)
-        if len({file.get("mode") for file in sharing}) > 1:
+        if len({file.get("mode", 0o600) for file in sharing}) > 1:
             yield "files:", f"the path {path!r} has several modes"
 
 
