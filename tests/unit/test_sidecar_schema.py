@@ -1,0 +1,54 @@
+"""The section ``sidecar`` of wif.yaml: the schema in the docs is that of the code, and takes what the code takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from jsonschema import Draft202012Validator
+
+from wif.config.sidecar import load_sidecar, sidecar_schema
+
+DOCS = Path(__file__).parents[2] / "docs" / "reference" / "wif-yaml-sidecar.schema.json"
+SCHEMA: dict[str, Any] = json.loads(json.dumps(sidecar_schema()))
+
+ROLE = {"cloud": "aws", "role_arn": "arn:aws:iam::111122223333:role/app"}
+
+
+def test_the_schema_of_the_docs_is_that_of_the_code() -> None:
+    """To renew it: python -m tests.unit.test_sidecar_schema."""
+    assert DOCS.read_text() == _text(SCHEMA)
+
+
+def test_the_schema_takes_what_the_code_takes() -> None:
+    file = {"identity": "app", "kind": "aws-credentials", "path": "/f", "after": {"signal": "HUP", "process": "app"}}
+    settings = load_sidecar({"identities": {"app": ROLE}, "files": [file]})
+    Draft202012Validator(SCHEMA).validate(json.loads(msgspec.json.encode(settings)))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"identities": {}},
+        {"identities": {"app": ROLE | {"more": 1}}},
+        {"identities": {"app": {"cloud": "oci"}}},
+        {"identities": {"a/b": ROLE}},
+        {"identities": {"app": ROLE}, "listen": ["0.0.0.0:80"]},
+        {"identities": {"app": ROLE}, "secret_mode": 0o600},
+        {"identities": {"app": ROLE}, "token_file": "relative"},
+    ],
+)
+def test_the_schema_refuses_what_the_code_refuses(wrong: dict[str, Any]) -> None:
+    assert not Draft202012Validator(SCHEMA).is_valid(wrong)
+
+
+def _text(schema: dict[str, Any]) -> str:
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    DOCS.write_text(_text(SCHEMA))
