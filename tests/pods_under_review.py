@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["ACCOUNT", "after", "container", "document", "fitted", "new_pod", "part", "plan_of", "token_volume"]
+__all__ = [
+    "ACCOUNT",
+    "SECRET",
+    "after",
+    "container",
+    "document",
+    "fitted",
+    "new_pod",
+    "part",
+    "plan_of",
+    "token_volume",
+]
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,6 +30,7 @@ from wif.admission.record import Record
 
 ACCOUNT = ServiceAccount("shop", "app", "uid-1", {})
 RECORD = "wif.internal/injected"
+SECRET = "s" * 43
 
 
 def token_volume(name: str, audience: str = "sts.example", seconds: int = 3600) -> dict[str, Any]:
@@ -87,13 +99,20 @@ def document(pod: Mapping[str, Any]) -> PodDocument:
     return PodDocument(json.dumps(pod).encode())
 
 
-def fitted(plan: Plan, pod: Mapping[str, Any], record: Record | None = None, *, detailed: bool = False) -> Fitted:
-    """The plan in the pod."""
-    return fit(plan, document(pod), record, RECORD, detailed=detailed)
+def fitted(
+    plan: Plan,
+    pod: Mapping[str, Any],
+    record: Record | None = None,
+    *,
+    detailed: bool = False,
+    secret: str = SECRET,
+) -> Fitted:
+    """The plan in the pod; ``secret`` is what a pod without one gets."""
+    return fit(plan, document(pod), record, RECORD, new_secret=lambda: secret, detailed=detailed)
 
 
-def after(plan: Plan, pod: Mapping[str, Any], record: Record | None = None) -> dict[str, Any]:
+def after(plan: Plan, pod: Mapping[str, Any], record: Record | None = None, *, secret: str = SECRET) -> dict[str, Any]:
     """The pod after the patch."""
-    patch = fitted(plan, pod, record).patch
+    patch = fitted(plan, pod, record, secret=secret).patch
     done: dict[str, Any] = apply_patch(pod, patch if patch is not None else b"[]")
     return done

@@ -127,7 +127,9 @@ def _microseconds(body: bytes, annotations: Mapping[str, str]) -> float:
     def handle() -> bytes:
         asked = read_review(body)
         (wanted,) = accounts_wanted(asked, SETTINGS)
-        return encode_decision(asked, mutate(asked, {wanted: unpacked(kept)}, SETTINGS, readings=readings))
+        return encode_decision(
+            asked, mutate(asked, {wanted: unpacked(kept)}, SETTINGS, readings=readings, new_secret=str)
+        )
 
     assert b'"patchType":"JSONPatch"' in handle()
     rounds = 3000

@@ -58,7 +58,7 @@ def test_what_is_injected_is_what_is_stored(api_server: ApiServer, spec: Mapping
 
     def decided(given: Mapping[str, Any]) -> Any:
         review = pod_review(json.dumps(given).encode(), namespace=namespace)
-        return mutate(review, {(namespace, "app"): account}, settings, None, readings=Readings())
+        return mutate(review, {(namespace, "app"): account}, settings, None, readings=Readings(), new_secret=str)
 
     first = decided(pod)
     assert [finding for finding in first.findings if finding.level != "note"] == []

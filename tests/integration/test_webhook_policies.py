@@ -624,7 +624,7 @@ def by_webhook(
     name = pod["spec"]["serviceAccountName"]
     accounts = {(namespace, name): account_in(cluster, namespace, name)}
     review = pod_review(json.dumps(sent).encode(), namespace=namespace)
-    decision = mutate(review, accounts, settings, readings=Readings())
+    decision = mutate(review, accounts, settings, readings=Readings(), new_secret=str)
     if not decision.allowed:
         return decision.message
     patched: dict[str, Any] = apply_patch(sent, decision.patch) if decision.patch else sent

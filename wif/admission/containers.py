@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from wif.admission.decision import Outcome, Result
-from wif.admission.findings import Finding
-from wif.admission.injection import EnvGroup, Mount, Part, Variable
+from wif.admission.findings import Finding, Level
+from wif.admission.injection import POD_SECRET, EnvGroup, Mount, Part, Variable
 from wif.admission.patch import Op, add, replace
 from wif.admission.pod import Container, one_path
 from wif.admission.readings import Plan
 from wif.admission.redirects import REDIRECTS
 from wif.admission.sameness import is_same
+from wif.clouds.endpoint_variables import merged_no_proxy
 
 Kind = Literal["container", "init", "sidecar", "ephemeral"]
 
@@ -69,7 +70,7 @@ def collides(container: Container, plan: Plan) -> bool:
             path = one_path(mount.path)
             if path in paths or mount.name in volumes or mount.name.startswith(hashed) or path.startswith(hashed):
                 return True
-    return False
+    return plan.has_merge and container.env_from is not None
 
 
 class _Lists:
@@ -81,6 +82,8 @@ class _Lists:
         """All that the plan sets in this container."""
         self.has_env = container.get("env") is not None
         self.has_mounts = container.get("volumeMounts") is not None
+        self.has_more_env = bool(container.get("envFrom"))
+        """There are variables that are not looked at."""
         self.env: list[Mapping[str, Any]] = list(container.get("env") or ())
         self.mounts: list[Mapping[str, Any]] = list(container.get("volumeMounts") or ())
         self._old_env, self._old_mounts = len(self.env), len(self.mounts)
@@ -123,15 +126,22 @@ class _Lists:
 
 
 def fit_container(
-    plan: Plan, active: Sequence[int], container: Mapping[str, Any], place: ContainerPlace, pod_hash: str
+    plan: Plan,
+    active: Sequence[int],
+    container: Mapping[str, Any],
+    place: ContainerPlace,
+    pod_hash: str,
+    *,
+    secret: str = POD_SECRET,
 ) -> ContainerFit:
     """Fit the active parts of a plan into a container, given as its JSON object.
 
-    With :data:`~wif.admission.injection.POD_HASH` for the hash, the operations hold for every pod.
+    With :data:`~wif.admission.injection.POD_HASH` for the hash and :data:`~wif.admission.injection.POD_SECRET` for the
+    secret, the operations hold for every pod.
     """
     fit = ContainerFit()
     lists = _Lists(container, place)
-    parts = [plan.parts[index].of_pod(pod_hash) for index in active]
+    parts = [plan.parts[index].of_pod(pod_hash, secret) for index in active]
     # What one part sets misleads none of the others.
     lists.ours = frozenset(variable for part in parts for group in part.env for variable in group.variables)
     for part in parts:
@@ -166,11 +176,11 @@ def _fit_part(plan: Plan, part: Part, lists: _Lists, fit: ContainerFit) -> None:
         )
         fit.outcomes.append(_outcome(part, place, "mount-taken"))
         return
-    fit.findings.extend(_redirected(plan, part, lists))
+    fit.findings.extend(_reported(plan, part, lists))
     paths = tuple(mount.path for mount in part.mounts if _fit_mount(mount, lists, plan.mount_paths))
     variables: list[str] = []
     for group in part.env:
-        variables += _fit_group(group, lists)
+        variables += _merge_group(group, lists) if group.rule == "merge" else _fit_group(group, lists)
     result: Result = "injected" if variables or paths else "present"
     fit.outcomes.append(_outcome(part, place, result, tuple(variables), paths))
 
@@ -221,7 +231,7 @@ def _fit_group(group: EnvGroup, lists: _Lists) -> list[str]:
         entry = variable_entry(variable)
         if found is None:
             lists.env.append(entry)
-        elif group.rule == "replace" and not is_same(found[1], entry):
+        elif group.rule in ("replace", "take") and not is_same(found[1], entry):
             lists.set_variable(found[0], entry)
         else:
             continue
@@ -229,47 +239,111 @@ def _fit_group(group: EnvGroup, lists: _Lists) -> list[str]:
     return changed
 
 
-def _redirected(plan: Plan, part: Part, lists: _Lists) -> list[Finding]:
-    rules = {variable.name: group.rule for group in part.env for variable in group.variables}
-    table = REDIRECTS.get(part.cloud, {})
+def _merge_group(group: EnvGroup, lists: _Lists) -> list[str]:
+    """As above. What cannot be seen is not hidden: a variable of ours would win over it."""
+    present = [lists.variable(variable.name) for variable in group.variables]
+    if any(found is not None and found[1].get("valueFrom") for found in present):
+        return []
+    own = {str(found[1].get("name")): str(found[1].get("value") or "") for found in present if found is not None}
+    merged = merged_no_proxy(own, tuple(group.variables[0].value.split(",")))
+    changed: list[str] = []
+    for variable, found in zip(group.variables, present, strict=True):
+        entry = variable_entry(variable._replace(value=merged))
+        if found is None and not lists.has_more_env:
+            lists.env.append(entry)
+        elif found is not None and not is_same(found[1], entry):
+            lists.set_variable(found[0], entry)
+        else:
+            continue
+        changed.append(variable.name)
+    return changed
+
+
+# -- what is said of the container's own variables ---------------------------------------------------------------------
+
+
+def _reported(plan: Plan, part: Part, lists: _Lists) -> list[Finding]:
     redirects: list[str] = []
     kept: list[str] = []
+    taken: list[str] = []
+    unread: list[str] = []
+    rules = {variable.name: group.rule for group in part.env for variable in group.variables}
+    table = REDIRECTS.get(part.cloud, {}) if part.misleading is None else dict.fromkeys(part.misleading, "identity")
     for entry in lists.env:
         name = str(entry.get("name", ""))
         value = entry.get("value") or ""
-        if rules.get(name) == "replace" or (name, value) in lists.ours:
+        rule = rules.get(name)
+        if rule == "replace" or (name, value) in lists.ours:
             continue
-        if name in table and (value or entry.get("valueFrom")):
+        if rule == "take":
+            taken.append(name)
+        elif rule == "merge":
+            unread += [name] if entry.get("valueFrom") else []
+        elif name in table and (value or entry.get("valueFrom")) and not _is_harmless(part, name, value):
             redirects.append(name)
-        elif name in rules:
+        elif rule is not None:
             kept.append(name)
-    container = lists.place.name
+    said = _Saying(part, lists.place.name)
     findings = []
     if redirects:
-        effects = {table[name] for name in redirects}
-        effect = "another identity" if "identity" in effects else "another endpoint"
-        findings.append(
-            Finding(
-                "variable-redirects",
-                plan.collision_level,
-                f"container {container} sets {', '.join(dict.fromkeys(redirects))}, so its SDKs for {part.cloud} may "
-                f"use {effect} than the injected one",
-                "remove the variables, or name the container among those to skip",
-                part.dialect,
-                part.cloud,
-                container,
-            )
-        )
+        findings.append(said.redirects(redirects, {table[name] for name in redirects}, plan.collision_level))
+    if taken:
+        findings.append(said.taken(taken, plan.collision_level))
     if kept:
-        findings.append(
-            Finding(
-                "variable-kept",
-                "note",
-                f"container {container} has its own {', '.join(dict.fromkeys(kept))}, which stay as they are",
-                "",
-                part.dialect,
-                part.cloud,
-                container,
-            )
-        )
+        findings.append(said.kept(kept))
+    if unread or ("merge" in rules.values() and lists.has_more_env):
+        findings.append(said.unread(unread))
     return findings
+
+
+def _is_harmless(part: Part, name: str, value: str) -> bool:
+    return part.misleading is not None and bool(value) and value.strip().lower() in part.misleading[name]
+
+
+class _Saying(NamedTuple):
+    """Findings about variables of one container."""
+
+    part: Part
+    container: str
+
+    def redirects(self, names: Sequence[str], effects: set[str], level: Level) -> Finding:
+        effect = "another identity" if "identity" in effects else "another endpoint"
+        return Finding(
+            "variable-redirects",
+            level,
+            f"container {self.container} sets {_listed(names)}, so its SDKs for {self.part.cloud} may "
+            f"use {effect} than the injected one",
+            "remove the variables, or name the container among those to skip",
+            *self._of,
+        )
+
+    def taken(self, names: Sequence[str], level: Level) -> Finding:
+        return Finding(
+            "variable-replaced",
+            level,
+            f"container {self.container} has its own {_listed(names)}, in whose place the injected ones are put",
+            "remove the variables, or name the container among those to skip",
+            *self._of,
+        )
+
+    def kept(self, names: Sequence[str]) -> Finding:
+        message = f"container {self.container} has its own {_listed(names)}, which stay as they are"
+        return Finding("variable-kept", "note", message, "", *self._of)
+
+    def unread(self, names: Sequence[str]) -> Finding:
+        where = f"{_listed(names)} from elsewhere (valueFrom)" if names else "variables from elsewhere (envFrom)"
+        return Finding(
+            "no-proxy-unread",
+            "warning" if names else "note",
+            f"container {self.container} takes {where}, so NO_PROXY is not completed there",
+            "where it uses a proxy, see that NO_PROXY and no_proxy have 127.0.0.1 and localhost",
+            *self._of,
+        )
+
+    @property
+    def _of(self) -> tuple[str, str, str]:
+        return self.part.dialect, self.part.cloud, self.container
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(names))

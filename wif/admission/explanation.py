@@ -5,7 +5,15 @@ The decision is the webhook's own (:func:`wif.admission.mutation.mutate`); nothi
 
 from __future__ import annotations
 
-__all__ = ["AccountState", "Explanation", "GivenIdentity", "LeftOut", "SilentDialect", "explain"]
+__all__ = [
+    "MADE_AT_ADMISSION",
+    "AccountState",
+    "Explanation",
+    "GivenIdentity",
+    "LeftOut",
+    "SilentDialect",
+    "explain",
+]
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +34,9 @@ from wif.admission.review import pod_review
 from wif.admission.workloads import Workload
 from wif.config.webhook import WebhookSettings
 from wif.errors import ConfigurationError, ProtocolError
+
+MADE_AT_ADMISSION = "(random, made at admission)"
+"""In place of a pod's secret."""
 
 AccountState = Literal["known", "unknown", "absent"]
 """``unknown``: nobody said what its annotations are. ``absent``: it was looked for and is not there."""
@@ -124,7 +135,9 @@ def explain(
     known = {wanted: accounts.get(wanted) for wanted in accounts_wanted(review, settings)}
     if state == "unknown" and key in known:
         known[key] = bare
-    decision = mutate(review, known, settings, platform, readings=Readings(), detailed=True)
+    decision = mutate(
+        review, known, settings, platform, readings=Readings(), new_secret=lambda: MADE_AT_ADMISSION, detailed=True
+    )
     effective = (account, settings) if platform is None else platform.effective(account, settings)
     return _explained(_Looked(workload, state, account, *effective), decision)
 

@@ -7,7 +7,18 @@ never on the containers of one pod, so that it can be kept.
 
 from __future__ import annotations
 
-__all__ = ["POD_HASH", "Collision", "EnvGroup", "EnvRule", "InitContainer", "Mount", "Part", "Variable", "Volume"]
+__all__ = [
+    "POD_HASH",
+    "POD_SECRET",
+    "Collision",
+    "EnvGroup",
+    "EnvRule",
+    "InitContainer",
+    "Mount",
+    "Part",
+    "Variable",
+    "Volume",
+]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,9 +28,14 @@ POD_HASH = "{pod-hash}"
 """In the name of a volume, and then in its mounts and in variables: the first 30 hex digits of SHA-256 of the pod's
 name, or of its ``generateName`` followed by `` (prefix)``."""
 
-EnvRule = Literal["absent", "group", "replace"]
+POD_SECRET = "{pod-secret}"
+"""The whole value of a variable: a text that is random for each pod, and the same in all its containers."""
+
+EnvRule = Literal["absent", "group", "replace", "take", "merge"]
 """``absent``: each variable that the container has not. ``group``: all of them, where the container has none of them.
-``replace``: added, or put in place of the container's own."""
+``replace``: added, or put in place of the container's own. ``take``: likewise, and the container's own are reported.
+``merge``: words with commas between them, added to those that the container has; all variables of the group are one
+list under several names."""
 
 Collision = Literal["keep", "replace"]
 """What becomes of a foreign one of the same name: it stays and the part is not injected, or ours takes its place."""
@@ -65,9 +81,24 @@ class Mount(NamedTuple):
 
 
 class InitContainer(NamedTuple):
-    """A container that prepares something; put before the pod's own, or in place of one of the same name."""
+    """A container that prepares something, or a native sidecar; put before the pod's own init containers, or in place
+    of one of the same name."""
 
     content: Mapping[str, Any]
+    """The whole JSON object; the value of a variable may be :data:`POD_SECRET`."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return str(self.content["name"])
+
+    def of_pod(self, secret: str) -> InitContainer:
+        """With the pod's secret in place of :data:`POD_SECRET`."""
+        env = self.content.get("env")
+        if not env:
+            return self
+        entries = [{**entry, "value": secret} if entry.get("value") == POD_SECRET else entry for entry in env]
+        return InitContainer({**self.content, "env": entries})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,9 +124,29 @@ class Part:
     """Names of containers it is not for. The dialect's own init containers are never in it."""
     left_alone: tuple[frozenset[str], ...] = ()
     """A container that has a variable of each of these sets is left alone, mounts included. Empty: none is."""
+    misleading: Mapping[str, frozenset[str]] | None = None
+    """Variables that lead an SDK past what is injected, each with the values, in lower case, that do not. None: those
+    of the cloud in :mod:`wif.admission.redirects`."""
 
-    def of_pod(self, pod_hash: str) -> Part:
-        """With the pod's hash in place of :data:`POD_HASH` in mounts and variables; volumes stay as they are."""
+    @property
+    def has_secret(self) -> bool:
+        """Whether :data:`POD_SECRET` stands in it."""
+        return any(variable.value == POD_SECRET for group in self.env for variable in group.variables)
+
+    def of_pod(self, pod_hash: str, secret: str = POD_SECRET) -> Part:
+        """With the pod's own in place of :data:`POD_HASH` and :data:`POD_SECRET`; volumes stay as they are."""
+        part = self
+        if secret != POD_SECRET and self.has_secret:
+            env = (
+                EnvGroup(rule, tuple(Variable(name, secret if value == POD_SECRET else value) for name, value in given))
+                for rule, given in self.env
+            )
+            part = replace(
+                self, env=tuple(env), init_containers=tuple(own.of_pod(secret) for own in self.init_containers)
+            )
+        return part._of_hash(pod_hash)
+
+    def _of_hash(self, pod_hash: str) -> Part:
         if not any(POD_HASH in volume.name for volume in self.volumes):
             return self
         mounts = (

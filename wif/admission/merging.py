@@ -9,16 +9,17 @@ from __future__ import annotations
 
 __all__ = ["Fitted", "fit", "fit_ephemeral"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from wif.admission.containers import ContainerPlace, Kind, collides, fit_container, is_for
 from wif.admission.decision import Outcome
 from wif.admission.documents import PodDocument, pod_hash
 from wif.admission.findings import Finding
-from wif.admission.injection import POD_HASH, InitContainer, Part
+from wif.admission.injection import POD_HASH, POD_SECRET, InitContainer, Part
 from wif.admission.patch import Op, add, encode_ops, escape, replace
 from wif.admission.pod import Container
+from wif.admission.pod_secret import kept_secret
 from wif.admission.readings import Plan
 from wif.admission.record import Record
 from wif.admission.sameness import covers
@@ -38,7 +39,7 @@ class Fitted(NamedTuple):
 class _Work:
     """One pod in the making."""
 
-    __slots__ = ("active", "chunks", "detailed", "document", "findings", "hash", "outcomes", "plan")
+    __slots__ = ("active", "chunks", "detailed", "document", "findings", "hash", "outcomes", "plan", "secret")
 
     def __init__(self, plan: Plan, document: PodDocument, *, detailed: bool) -> None:
         self.plan = plan
@@ -47,24 +48,44 @@ class _Work:
         self.active = plan.all_parts
         self.hash: str | None = None
         """The pod's, once it is known to matter."""
+        self.secret = POD_SECRET
+        """The pod's, where the plan has one."""
         self.chunks: list[bytes] = []
         self.findings: list[Finding] = []
         self.outcomes: list[Outcome] = []
 
     def finish(self) -> Fitted:
-        """Everything together; the pod's hash goes into the kept pieces here."""
+        """Everything together; the pod's hash and secret go into the kept pieces here."""
         chunks = [chunk for chunk in self.chunks if chunk]
         patch = b"[%b]" % b",".join(chunks) if chunks else None
         if patch is not None and self.plan.hash_texts:
             hashed = self.hash or pod_hash(self.document.pod.metadata)
             for text in self.plan.hash_texts:
                 patch = patch.replace(f'"{text}"'.encode(), f'"{text.replace(POD_HASH, hashed)}"'.encode())
+        if patch is not None and self.plan.has_secret:
+            patch = patch.replace(f'"{POD_SECRET}"'.encode(), f'"{self.secret}"'.encode())
         return Fitted(patch, tuple(self.findings), tuple(self.outcomes), self.active)
 
 
-def fit(plan: Plan, document: PodDocument, record: Record | None, record_key: str, *, detailed: bool) -> Fitted:
-    """Fit a plan into a pod that is being created; ``record`` is the one that it carries for this ServiceAccount."""
+def fit(
+    plan: Plan,
+    document: PodDocument,
+    record: Record | None,
+    record_key: str,
+    *,
+    new_secret: Callable[[], str],
+    detailed: bool,
+) -> Fitted:
+    """Fit a plan into a pod that is being created.
+
+    Args:
+        record: the one that the pod carries for this ServiceAccount.
+        new_secret: makes a random text of letters that are safe in URLs.
+    """
     work = _Work(plan, document, detailed=detailed)
+    if plan.has_secret:
+        kept = kept_secret(plan, document) if record is not None else None
+        work.secret = new_secret() if kept is None else kept
     spec = document.pod.spec
     for volume in spec.volumes or ():
         if volume.name in plan.mount_names or volume.name.startswith(plan.hash_prefixes):
@@ -89,13 +110,17 @@ def fit_ephemeral(plan: Plan, document: PodDocument, old_names: frozenset[str], 
     """Fit a plan into the ephemeral containers that are new: environment and mounts, of volumes that are there."""
     work = _Work(plan, document, detailed=detailed)
     work.hash = hash_in_use(plan, document)
+    secret = kept_secret(plan, document) if plan.has_secret else None
+    work.secret = secret or POD_SECRET
     active = []
     for index, part in enumerate(plan.parts):
         missing = missing_volume(part, document, work.hash)
-        if missing is None:
-            active.append(index)
-        else:
+        if missing is not None:
             work.findings.append(_volume_absent(part, missing))
+        elif part.has_secret and secret is None:
+            work.findings.append(_sidecar_absent(part))
+        else:
+            active.append(index)
     work.active = tuple(active)
     for index, container in enumerate(document.pod.spec.ephemeral_containers or ()):
         if container.name not in old_names:
@@ -111,6 +136,18 @@ def _volume_absent(part: Part, name: str) -> Finding:
         "note",
         f"the pod has no volume {name}, and a running pod cannot be given one; its ephemeral containers get nothing "
         f"for {part.cloud}",
+        "create the pod anew",
+        part.dialect,
+        part.cloud,
+    )
+
+
+def _sidecar_absent(part: Part) -> Finding:
+    return Finding(
+        "sidecar-absent",
+        "note",
+        f"the pod has no sidecar as it would be injected now, and a running pod cannot be given one; its ephemeral "
+        f"containers get nothing for {part.cloud}",
         "create the pod anew",
         part.dialect,
         part.cloud,
@@ -133,7 +170,7 @@ def _fit_one(work: _Work, member: str, index: int, container: Container) -> None
         found: Mapping[str, Any] = work.document.value["spec"][member][index]
         if plan.hash_prefixes and work.hash is None:
             work.hash = pod_hash(work.document.pod.metadata)
-        fitted = fit_container(plan, work.active, found, place, work.hash or "")
+        fitted = fit_container(plan, work.active, found, place, work.hash or "", secret=work.secret)
         work.chunks.append(encode_ops(fitted.ops))
         work.findings.extend(fitted.findings)
         if work.detailed:
@@ -178,7 +215,7 @@ def _kind(member: str, container: Container) -> Kind:
 
 
 def _init_ops(work: _Work) -> list[Op]:
-    own = [container for index in work.active for container in work.plan.parts[index].init_containers]
+    own = [container.of_pod(work.secret) for container in work.plan.unique_init_containers(work.active)]
     there = work.document.pod.spec.init_containers
     if there is None:
         return [add("/spec/initContainers", [container.content for container in own])] if own else []
@@ -186,7 +223,7 @@ def _init_ops(work: _Work) -> list[Op]:
     ops: list[Op] = []
     missing: list[InitContainer] = []
     for container in own:
-        index = indices.get(str(container.content["name"]))
+        index = indices.get(container.name)
         if index is None:
             missing.append(container)
         elif not covers(work.document.value["spec"]["initContainers"][index], container.content):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Decision", "EffectiveSettings", "Outcome", "Readings", "accounts_wanted", "encode_decision", "mutate"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -57,11 +57,16 @@ def mutate(
     platform: EffectiveSettings | None = None,
     *,
     readings: Readings,
+    new_secret: Callable[[], str],
     detailed: bool = False,
 ) -> Decision:
-    """Decide about a pod; ``accounts`` are those of :func:`accounts_wanted`, None for one that is nowhere.
+    """Decide about a pod.
 
-    ``detailed`` also gives the outcome of every part in every container.
+    Args:
+        accounts: those of :func:`accounts_wanted`, None for one that is nowhere.
+        new_secret: makes a random text of letters that are safe in URLs, for pods that get one: this half of the
+            package has no randomness.
+        detailed: gives also the outcome of every part in every container.
     """
     document = review.document
     if document is None:
@@ -81,7 +86,7 @@ def mutate(
     record = read_record(document.pod, key)
     if record is None or record.is_of(account.name, account.uid):
         plan = generation.plan(account, document.pod)
-        return _decided(plan, fit(plan, document, record, key, detailed=detailed))
+        return _decided(plan, fit(plan, document, record, key, new_secret=new_secret, detailed=detailed))
     findings: tuple[Finding, ...] = ()
     undone: Sequence[Op] = ()
     recorded = accounts.get((own[0], record.service_account))
@@ -91,7 +96,8 @@ def mutate(
         undone = undo(generation.plan(recorded, document.pod), document, record, key)
         document = PodDocument(msgspec.json.encode(apply_patch(document.value, undone)))
     plan = generation.plan(account, document.pod)
-    return _decided(plan, fit(plan, document, None, key, detailed=detailed), findings, encode_ops(undone))
+    fitted = fit(plan, document, None, key, new_secret=new_secret, detailed=detailed)
+    return _decided(plan, fitted, findings, encode_ops(undone))
 
 
 class _Generation(NamedTuple):

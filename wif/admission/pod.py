@@ -5,7 +5,18 @@ The patch is made for the raw JSON, so nothing that is not read here can be lost
 
 from __future__ import annotations
 
-__all__ = ["Container", "EnvName", "Metadata", "MountPoint", "Pod", "PodSpec", "VolumeName", "one_path", "read_pod"]
+__all__ = [
+    "Container",
+    "EnvName",
+    "EnvSource",
+    "Metadata",
+    "MountPoint",
+    "Pod",
+    "PodSpec",
+    "VolumeName",
+    "one_path",
+    "read_pod",
+]
 
 import posixpath
 
@@ -18,6 +29,10 @@ class EnvName(msgspec.Struct, frozen=True, gc=False):
     """An environment variable, by its name."""
 
     name: str = ""
+
+
+class EnvSource(msgspec.Struct, frozen=True, gc=False):
+    """Variables from elsewhere; that there are some is all that counts."""
 
 
 class MountPoint(msgspec.Struct, frozen=True, gc=False):
@@ -38,6 +53,7 @@ class Container(msgspec.Struct, frozen=True, rename="camel"):
 
     name: str = ""
     env: tuple[EnvName, ...] | None = None
+    env_from: tuple[EnvSource, ...] | None = None
     volume_mounts: tuple[MountPoint, ...] | None = None
     restart_policy: str | None = None
     """``Always`` makes an init container a native sidecar."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 __all__ = ["CLOUD_SKIPPED", "EffectiveSettings", "Plan", "Readings", "read_plan"]
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from wif.admission.accounts import ServiceAccount
 from wif.admission.dialects import PodFacts, dialects
 from wif.admission.facts import Vocabulary
 from wif.admission.findings import Finding, Level
-from wif.admission.injection import POD_HASH, Part, Volume
+from wif.admission.injection import POD_HASH, InitContainer, Part, Volume
 from wif.admission.pod import one_path
 from wif.admission.redirects import REDIRECTS
 from wif.config.webhook import WebhookSettings
@@ -49,6 +49,8 @@ class Plan:
         "env_names",
         "findings",
         "has_labels",
+        "has_merge",
+        "has_secret",
         "hash_beginnings",
         "hash_prefixes",
         "hash_texts",
@@ -75,7 +77,7 @@ class Plan:
         self.all_parts = tuple(range(len(parts)))
         self.identities = tuple(dict.fromkeys((part.cloud, part.identity) for part in parts))
         self.dialects = tuple(dict.fromkeys(part.dialect for part in parts))
-        self.env_names = frozenset(names.union(*(REDIRECTS.get(part.cloud, {}) for part in parts)))
+        self.env_names = frozenset(names.union(*(_misleading(part) for part in parts)))
         """A container without one of these has no collision of variables."""
         self.mount_paths = frozenset(one_path(mount.path) for mount in mounts)
         self.mount_names = frozenset(name for name in (*volumes, *(mount.volume for mount in mounts)))
@@ -87,11 +89,14 @@ class Plan:
         """How names of volumes and paths begin that the pod's hash ends."""
         self.hash_texts = _hash_texts(parts)
         """Whole texts of a patch that hold the pod's hash."""
-        self.init_names = frozenset(str(own.content["name"]) for part in parts for own in part.init_containers)
+        self.init_names = frozenset(own.name for part in parts for own in part.init_containers)
         self.is_plain = not self.init_names and not any(part.only is not None or part.skip for part in parts)
         """Every part is for every container."""
         self.written = frozenset(key for part in parts for key in part.annotations)
         self.has_labels = any(part.labels for part in parts)
+        self.has_secret = any(part.has_secret for part in parts)
+        self.has_merge = any(group.rule == "merge" for part in parts for group in part.env)
+        """What a container takes from elsewhere (envFrom) matters."""
         self.chunks: dict[object, bytes] = {}
         self._room_bytes = CHUNK_BYTES_MAX
 
@@ -105,6 +110,14 @@ class Plan:
     def unique_volumes(self, active: Sequence[int]) -> list[Volume]:
         """The volumes of these parts, each once."""
         return list({volume.name: volume for index in active for volume in self.parts[index].volumes}.values())
+
+    def unique_init_containers(self, active: Sequence[int]) -> list[InitContainer]:
+        """The init containers of these parts, each once."""
+        return list({own.name: own for index in active for own in self.parts[index].init_containers}.values())
+
+
+def _misleading(part: Part) -> Iterable[str]:
+    return REDIRECTS.get(part.cloud, ()) if part.misleading is None else part.misleading
 
 
 def _hash_texts(parts: Sequence[Part]) -> tuple[str, ...]:

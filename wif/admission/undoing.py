@@ -14,8 +14,9 @@ from typing import Any
 
 from wif.admission.containers import is_for, mount_entry, variable_entry
 from wif.admission.documents import PodDocument
-from wif.admission.injection import Part
+from wif.admission.injection import POD_SECRET, Part
 from wif.admission.patch import Op, escape, remove
+from wif.admission.pod_secret import kept_secret
 from wif.admission.readings import Plan
 from wif.admission.record import Record
 from wif.admission.sameness import is_same
@@ -28,7 +29,8 @@ def undo(plan: Plan, document: PodDocument, record: Record, record_key: str) -> 
     """The operations that take away what the plan, the recorded ServiceAccount's, put into the pod."""
     hashed = hash_in_use(plan, document)
     there = document.volumes()
-    parts = [part.of_pod(hashed) for part in plan.parts if not _is_foreign(part, there, hashed)]
+    secret = (kept_secret(plan, document) if plan.has_secret else None) or POD_SECRET
+    parts = [part.of_pod(hashed, secret) for part in plan.parts if not _is_foreign(part, there, hashed)]
     equal = {
         volume["name"]
         for part in parts

@@ -28,7 +28,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _PREFIX = "webhook__"
 _VARIABLE = "WIF_WEBHOOK_"
-_TEXT, _LIST, _SECONDS, _SWITCH, _MODE, _JSON = range(6)
+_TEXT, _LIST, _SECONDS, _SWITCH, _MODE, _JSON, _NUMBER = range(7)
 _MAX_FILE_BYTES = 1024 * 1024
 _DIALECTS = ("native", "pfn", "eks", "azure")
 
@@ -86,10 +86,27 @@ _OPTIONS = (
     _Option("azure_authority_host", "Default: https://login.microsoftonline.com/.", metavar="URL"),
     _Option("azure_layout", "Where the token stands. Default: v1.6.", choices=("v1.5", "v1.6", "hashed")),
     _Option("azure_token_endpoint", "Proxy in the cluster that exchanges tokens: audience and so on.", _JSON),
+    _Option("sidecar_image", "Image of wif for the mode sidecar. Default: none, the mode is refused.", metavar="IMAGE"),
+    _Option("sidecar_resources", "Resources of the sidecar, as in a pod.", _JSON),
+    _Option("sidecar_env", "Further variables of the sidecar, such as HTTPS_PROXY.", _JSON),
+    _Option("sidecar_uid", "User and group of the sidecar. Default: 64829.", _NUMBER, "UID"),
+    _Option("sidecar_address", "Where it serves credentials. Default: 127.0.0.1.", choices=("127.0.0.1", "[::1]")),
+    _Option("sidecar_port", "Likewise. Default: 8787.", _NUMBER, "PORT"),
+    _Option("sidecar_health_port", "Of its probes and metrics. Default: 8788.", _NUMBER, "PORT"),
+    _Option("sidecar_gce_metadata", "Serve Google's metadata server, which asks for no secret.", _SWITCH),
+    _Option("sidecar_imds", "Serve Azure's instance metadata, which asks for no secret.", _SWITCH),
+    _Option("sidecar_force_host_network", "Inject into pods of the node's network too.", _SWITCH),
 )
 """One row for each setting, in the order of the help."""
 
-_NAMES_HOSTS = ("azure_authority_host", "azure_token_endpoint", "aws_container_credentials", "gcloud_image")
+_NAMES_HOSTS = (
+    "azure_authority_host",
+    "azure_token_endpoint",
+    "aws_container_credentials",
+    "gcloud_image",
+    "sidecar_image",
+    "sidecar_env",
+)
 """Settings that lead tokens or pods to another host: only from a file that the caller named."""
 
 
@@ -123,6 +140,8 @@ def _added(function: F, option: _Option) -> F:
         name = f"{name}/--no-{name[2:]}"
     elif option.kind == _SECONDS:
         arguments["type"] = Duration()
+    elif option.kind == _NUMBER:
+        arguments |= {"type": int, "metavar": option.metavar}
     else:
         arguments |= {"multiple": option.kind == _LIST, "metavar": "JSON" if option.kind == _JSON else option.metavar}
         if option.choices:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "COMPAT",
+    "SIDECAR_VARIABLES",
     "AzureTokenEndpoint",
     "ContainerCredentials",
     "WebhookSettings",
@@ -28,8 +29,14 @@ _Prefix = Annotated[str, Meta(max_length=200, pattern=r"^[a-z0-9]([a-z0-9.-]*[a-
 _Seconds = Annotated[int, Meta(ge=600, le=2**32)]
 """The API server refuses tokens under ten minutes."""
 _Path = Annotated[str, Meta(min_length=2, max_length=1024, pattern=r"^/[^\x00-\x1f\x7f:]*$")]
+_Port = Annotated[int, Meta(ge=1024, le=65535)]
+"""The sidecar has no right to bind to a lower one."""
+_Variable = Annotated[str, Meta(max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 DialectName = Literal["native", "pfn", "eks", "azure"]
+
+SIDECAR_VARIABLES = frozenset({"IDENTITY_HEADER", "WIF_HOST_IP", "WIF_POD_IP"})
+"""Of the sidecar's own container."""
 
 
 class ContainerCredentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -106,6 +113,26 @@ class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Where the token stands; ``AZURE_FEDERATED_TOKEN_FILE`` says it in all of them."""
     azure_token_endpoint: AzureTokenEndpoint | None = None
 
+    sidecar_image: _Text | None = None
+    """Has ``wif`` as its entry point. None: pods that ask for the mode ``sidecar`` are refused."""
+    sidecar_resources: Mapping[str, Any] | None = None
+    """As in a pod. None: 10m of CPU and 64Mi of memory are requested, memory is limited to 128Mi."""
+    sidecar_env: Mapping[_Variable, _Text] = {}
+    """Further variables of the sidecar, such as ``HTTPS_PROXY``: those of the pod's own containers do not reach it."""
+    sidecar_uid: Annotated[int, Meta(ge=1, le=65533)] | None = 64829
+    """Its user and group; one that applications do not have. None: the cluster chooses, as OpenShift wants it."""
+    sidecar_address: Literal["127.0.0.1", "[::1]"] = "127.0.0.1"
+    """Where it serves credentials."""
+    sidecar_port: _Port = 8787
+    sidecar_health_port: _Port = 8788
+    """Of its probes and metrics, at all addresses of the pod."""
+    sidecar_gce_metadata: bool = False
+    """Serve Google's metadata server: it asks for no secret, every process of the pod may read it."""
+    sidecar_imds: bool = False
+    """Serve Azure's instance metadata: it asks for no secret, every process of the pod may read it."""
+    sidecar_force_host_network: bool = False
+    """Inject into pods of the node's network too, where every process of the node reaches what asks for no secret."""
+
     @property
     def prefixes(self) -> tuple[str, ...]:
         """Of the dialects that are on, each with its slash."""
@@ -147,6 +174,13 @@ def load_webhook(values: Mapping[str, Any], *, origin: str = "the section webhoo
         raise ConfigurationError(f"{origin}: {reason}", code="config-conflict")
     if settings.azure_token_endpoint is not None:
         _check_endpoint(settings.azure_token_endpoint, settings.azure_audience, origin)
+    if settings.sidecar_port == settings.sidecar_health_port:
+        reason = f"sidecar_port and sidecar_health_port are both {settings.sidecar_port}: probes come to all addresses"
+        raise ConfigurationError(f"{origin}: {reason}", code="config-conflict")
+    reserved = sorted(SIDECAR_VARIABLES.intersection(settings.sidecar_env))
+    if reserved:
+        reason = f"sidecar_env sets {reserved[0]}, which the webhook sets itself"
+        raise ConfigurationError(f"{origin}: {reason}", code="config-conflict")
     return settings
 
 

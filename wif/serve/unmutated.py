@@ -266,7 +266,9 @@ class UnmutatedPods:
         return pod if adds_volumes(decision) else None
 
     def _decided(self, review: Review, accounts: Mapping[tuple[str, str], ServiceAccount | None]) -> Decision:
-        return mutate(review, accounts, self._settings, self._platform(), readings=self._readings)
+        platform = self._platform()
+        # nothing is injected here, so no secret is needed
+        return mutate(review, accounts, self._settings, platform, readings=self._readings, new_secret=str)
 
 
 def adds_volumes(decision: Decision) -> bool:

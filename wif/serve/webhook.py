@@ -14,6 +14,7 @@ import json
 import logging
 import math
 import re
+import secrets
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
@@ -221,7 +222,14 @@ class WebhookApp:
             if position == 0 and (account is None or not self._accounts.is_current(key[0])):
                 account = await self._found(key, review, query)
             accounts[key] = account
-        decision = mutate(review, accounts, self._settings, self._platform(), readings=self._readings)
+        decision = mutate(
+            review,
+            accounts,
+            self._settings,
+            self._platform(),
+            readings=self._readings,
+            new_secret=secrets.token_urlsafe,
+        )
         own = accounts[wanted[0]] if wanted else None
         if wanted and own is None and not review.dry_run:
             self.counts.missing += 1
@@ -300,7 +308,7 @@ def _warm(settings: WebhookSettings) -> None:
         "warm", "default", "", {f"{settings.aws_prefix}/role-arn": "arn:aws:iam::000000000000:role/a"}
     )
     review = pod_review(b'{"metadata":{},"spec":{"containers":[{"name":"a"}]}}', namespace="warm")
-    decision = mutate(review, {("warm", "default"): account}, settings, readings=Readings())
+    decision = mutate(review, {("warm", "default"): account}, settings, readings=Readings(), new_secret=str)
     encode_decision(review, decision)
 
 

@@ -43,7 +43,7 @@ def answered(case: Case, pod: Any = None) -> Answered:
     wanted = accounts_wanted(review, case.settings)
     assert set(wanted) <= set(case.accounts)
     platform = None if case.config_map is None else read_platform({"config": case.config_map}, case.settings)
-    decision = mutate(review, case.accounts, case.settings, platform, readings=readings)
+    decision = mutate(review, case.accounts, case.settings, platform, readings=readings, new_secret=str)
     response = json.loads(encode_decision(review, decision))
     patch = response["response"].get("patch")
     before = asked["request"]["object"]

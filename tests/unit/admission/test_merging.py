@@ -304,4 +304,4 @@ def test_two_volumes_two_mounts_and_groups_of_one_part() -> None:
     done = after(plan, new_pod(container(env={"F": "own", "R": "own"})))
     assert done["spec"]["containers"][0]["env"] == [{"name": "F", "value": "/c/f"}, {"name": "R", "value": "own"}]
     assert done["spec"]["containers"][0]["volumeMounts"][1] == {"name": "c", "mountPath": "/c"}
-    assert fit(plan, document(done), KNOWN, RECORD, detailed=False).patch is None
+    assert fit(plan, document(done), KNOWN, RECORD, new_secret=str, detailed=False).patch is None

@@ -53,7 +53,7 @@ def of(*accounts: ServiceAccount) -> Accounts:
 
 
 def decide(pod: Any, accounts: Accounts, *, settings: WebhookSettings = SETTINGS, **more: Any) -> Decision:
-    return mutate(review_of(pod, **more), accounts, settings, readings=Readings())
+    return mutate(review_of(pod, **more), accounts, settings, readings=Readings(), new_secret=str)
 
 
 def patched(pod: dict[str, Any], decision: Decision) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def test_the_namespace_is_the_requests() -> None:
 def test_what_is_none_of_our_business_is_allowed_untouched(pod: Any, request_: dict[str, str]) -> None:
     review = review_of(pod, **request_)
     assert accounts_wanted(review, SETTINGS) == ()
-    assert mutate(review, of(account(AWS)), SETTINGS, readings=Readings()) == Decision(allowed=True)
+    assert mutate(review, of(account(AWS)), SETTINGS, readings=Readings(), new_secret=str) == Decision(allowed=True)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_what_is_none_of_our_business_is_allowed_untouched(pod: Any, request_: d
 def test_what_is_no_pod_is_refused_with_a_reason(pod: Any, kind: str, word: str) -> None:
     review = review_of(pod, kind={"kind": kind})
     assert accounts_wanted(review, SETTINGS) == ()
-    decision = mutate(review, {}, SETTINGS, readings=Readings())
+    decision = mutate(review, {}, SETTINGS, readings=Readings(), new_secret=str)
     assert (decision.allowed, decision.code) == (False, 400)
     assert word in decision.message
     said = json.loads(encode_decision(review, decision))["response"]
@@ -180,9 +180,9 @@ def test_a_collision_refuses_where_the_settings_say_so() -> None:
 
 def test_details_on_request() -> None:
     review = review_of(new_pod(container("a"), container("b")))
-    decision = mutate(review, of(account(AWS)), SETTINGS, readings=Readings(), detailed=True)
+    decision = mutate(review, of(account(AWS)), SETTINGS, readings=Readings(), new_secret=str, detailed=True)
     assert [each.container for each in decision.container_outcomes] == ["a", "b"]
-    assert mutate(review, of(account(AWS)), SETTINGS, readings=Readings()).container_outcomes == ()
+    assert mutate(review, of(account(AWS)), SETTINGS, readings=Readings(), new_secret=str).container_outcomes == ()
 
 
 def test_no_operation_a_second_time() -> None:

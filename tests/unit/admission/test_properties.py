@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,6 +21,14 @@ from wif.config.webhook import WebhookSettings
 
 SETTINGS = WebhookSettings(azure_tenant_id="00000000-0000-0000-0000-00000000000a", aws_region="eu-west-1")
 READINGS = Readings(16)
+SERIAL = itertools.count()
+
+
+def new_secret() -> str:
+    """Another one each time."""
+    return f"{next(SERIAL):043}"
+
+
 """One for all: what was kept for one pod must be right for the next."""
 ROLE = "arn:aws:iam::111122223333:role/"
 PROVIDER = "projects/1/locations/global/workloadIdentityPools/p/providers/k8s"
@@ -145,7 +154,7 @@ def decide(pod: Mapping[str, Any], *known: ServiceAccount, detailed: bool = Fals
     review = pod_review(json.dumps(pod).encode(), namespace="shop")
     found = {(each.namespace, each.name): each for each in known}
     assert set(accounts_wanted(review, SETTINGS)) <= set(found)
-    decision = mutate(review, found, SETTINGS, readings=READINGS, detailed=detailed)
+    decision = mutate(review, found, SETTINGS, readings=READINGS, new_secret=new_secret, detailed=detailed)
     assert decision.allowed, decision.message
     return decision
 

@@ -133,6 +133,6 @@ def test_pieces_of_a_patch_are_bounded() -> None:
     pod = new_pod(*({**many, "name": f"c{index}"} for index in range(500)))
     kept = plan_of(part())
     for _ in range(2):
-        said = fit(kept, document(pod), None, "wif.internal/injected", detailed=False)
+        said = fit(kept, document(pod), None, "wif.internal/injected", new_secret=str, detailed=False)
         assert (said.patch or b"").count(b"/volumeMounts") == 500
     assert sum(map(len, kept.chunks.values())) <= CHUNK_BYTES_MAX
