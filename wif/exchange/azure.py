@@ -129,9 +129,7 @@ class AzureExchanger(Exchanger):
                 code="config-missing",
                 hint="pass scope='<resource>/.default', e.g. https://management.azure.com/.default",
             )
-        cell = self._cells.get(wanted)
-        if cell is None:
-            cell = self._cell(wanted, lambda: self._new_cell(lambda flight: self._assert(flight, wanted)))
+        cell = self._cell(wanted, lambda: self._new_cell(lambda flight: self._assert(flight, wanted)))
         if claims is not None and self._claims.get(wanted) != claims:
             self._claims[wanted] = claims
             cell.invalidate()

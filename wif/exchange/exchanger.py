@@ -143,19 +143,21 @@ class Exchanger(ABC):
         self._closed = False
         self._first_identity: SubjectIdentity | None = None
         self._cells: dict[object, Cell[Any]] = {}
+        self._kept_cells: frozenset[object] = frozenset()
+        """Keys that are asked for without a look-up, so that their place among the cells tells nothing."""
         self._cells_lock = threading.Lock()
 
     # -- public ------------------------------------------------------------------------------------------
 
     def invalidate(self) -> None:
         """Say that the current credentials were rejected: the next call exchanges anew, within the budget."""
-        for cell in list(self._cells.values()):
+        for cell in self._all_cells():
             cell.invalidate()
 
     def close(self) -> None:
         """Forget all credentials and end exchanges under way; later calls raise ``closed``."""
         self._closed = True
-        for cell in list(self._cells.values()):
+        for cell in self._all_cells():
             cell.close()
 
     def __enter__(self) -> Self:
@@ -195,16 +197,21 @@ class Exchanger(ABC):
         """The cell of the credential that :meth:`credentials` returns where its caller names no more than a scope."""
 
     def _cell(self, key: object, make: Callable[[], Cell[E]], *, bound: int = 64) -> Cell[E]:
-        """The cell of a key; at most ``bound`` of them, the least recently made goes first."""
+        """The cell of a key; at most ``bound`` of them, the one not asked for longest goes first."""
         with self._cells_lock:
-            cell = self._cells.get(key)
+            cell = self._cells.pop(key, None)
             if cell is None:
                 if self._closed:
                     raise ConfigurationError(f"{self.identity}: the exchanger is closed", code="closed")
                 while len(self._cells) >= bound:
-                    self._cells.pop(next(iter(self._cells))).close()
-                cell = self._cells[key] = make()
+                    self._cells.pop(next(each for each in self._cells if each not in self._kept_cells)).close()
+                cell = make()
+            self._cells[key] = cell
             return cell
+
+    def _all_cells(self) -> list[Cell[Any]]:
+        with self._cells_lock:
+            return list(self._cells.values())
 
     def _new_cell(self, work: Callable[[Flight[E]], E], *, what: str = "") -> Cell[E]:
         return Cell(

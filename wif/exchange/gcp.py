@@ -120,6 +120,7 @@ class GcpExchanger(Exchanger):
             clocks=clocks,
         )
         self._default = self._access(self.scopes)
+        self._kept_cells = frozenset(self._cells)
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], **settings: Any) -> Self:

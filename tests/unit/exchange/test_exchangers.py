@@ -394,6 +394,17 @@ class TestGcp:
         assert len(sender.requests) == 200
         assert asyncio.run(exchanger.acredentials()).token == "ya29.federated-1"
 
+    def test_who_asks_for_many_scopes_takes_no_token_that_is_in_use(self) -> None:
+        sender = Canned({"token": [google_token()]})
+        exchanger = gcp(sender)
+        exchanger.credentials()
+        for number in range(200):
+            exchanger.credentials(scopes=[f"scope-{number}"])
+            exchanger.credentials(scopes=["in-use"])
+        assert len(sender.requests) == 202
+        exchanger.credentials()
+        assert len(sender.requests) == 202, "the default's token is kept, whatever else is asked for"
+
     def test_another_universe_named_in_code_names_its_hosts(self) -> None:
         sender = Canned({"token": [google_token()]})
         gcp(sender, universe_domain="example.goog").credentials()
