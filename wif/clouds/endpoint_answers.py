@@ -28,4 +28,5 @@ class Answer(NamedTuple):
 
 def state_of(error: WifError) -> State:
     """What an exchange that failed leaves an identity in that holds no valid credential."""
-    return "outage" if error.retryable else "refused"
+    # an exchanger is closed when other settings replace it: the next request finds its successor
+    return "outage" if error.retryable or error.code == "closed" else "refused"

@@ -14,10 +14,12 @@ __all__ = [
     "ROWS",
     "WAIT_SECONDS",
     "Account",
+    "Case",
     "IdTokenAsked",
     "Machine",
     "Row",
     "TokenAsked",
+    "failed",
     "id_token_answer",
     "read_request",
     "state_answer",
@@ -29,10 +31,10 @@ import re
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from wif.clouds.endpoint_answers import Answer
+from wif.clouds.endpoint_answers import Answer, state_of
 from wif.clouds.endpoint_requests import Headers, header_values, parameters, seconds_left
 from wif.core.credentials import AccessToken
-from wif.errors import ConfigurationError
+from wif.errors import ConfigurationError, WifError
 
 WAIT_SECONDS = 2.5
 """How long a request may wait for an exchange: google-auth gives up after 3 s, Go's library after 5."""
@@ -41,6 +43,7 @@ MAX_SCOPES = 32
 
 _ROOT = "/computeMetadata/v1"
 _MAX_AUDIENCE = 1024
+_MAX_TEXT = 1024
 _SCOPE = re.compile(r"https://(?:[a-z0-9-]+\.)*(?:googleapis|google)\.com/[\x21-\x7e]{0,200}|openid|email|profile")
 _AUDIENCE = re.compile(rf"[\x21-\x7e]{{1,{_MAX_AUDIENCE}}}")
 _TEXT = b"application/text"
@@ -48,6 +51,7 @@ _JSON = b"application/json"
 _PLAIN = b"text/plain; charset=utf-8"
 
 Case = Literal["ready", "pending", "outage", "refused", "unknown-account", "no-id-token", "no-header", "invalid"]
+"""The four states of an identity, and what else can be wrong with a request."""
 
 
 class Row(NamedTuple):
@@ -58,17 +62,20 @@ class Row(NamedTuple):
     """What the clients do; measured with google-auth."""
 
 
+# google-auth: 408, 429, 500, 503 and 504 are asked again, five times in all with pauses of 1, 2, 4 and 8 s; every other
+# one raises at once and shows the text. Node and Go retry all of 500 to 599; Go hides the text of a 404. A library that
+# has found the metadata server looks nowhere else, whatever it then answers.
 ROWS: Mapping[Case, Row] = {
     "ready": Row(200, "use the token until it is nearly over"),
-    "pending": Row(503, "ask again, five times within about 15 s and the waiting"),
-    "outage": Row(503, "ask again, five times within about 15 s, then raise"),
+    "pending": Row(503, "ask again, in all five times within 15 s and the waiting"),
+    "outage": Row(503, "ask again, in all five times within 15 s, then raise with the text"),
     "refused": Row(403, "raise at once, with the cloud's own words"),
-    "unknown-account": Row(404, "raise at once; no other account is used"),
+    "unknown-account": Row(404, "raise at once"),
     "no-id-token": Row(400, "raise at once, with the reason"),
-    "no-header": Row(403, "no client: all send the header"),
+    "no-header": Row(403, "never see it: all send the header"),
     "invalid": Row(400, "raise at once, with the reason"),
 }
-"""The table of the interface. A token that is valid is always served, whatever else goes on."""
+"""The table of the interface. A valid token is answered with 200, whatever else goes on."""
 
 
 class Account(NamedTuple):
@@ -84,8 +91,8 @@ class Account(NamedTuple):
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The names of its folder."""
-        return (*(["default"] if self.is_default else []), *([self.email] if self.email else []))
+        """The names of its folder, in lower case."""
+        return (*(["default"] if self.is_default else []), *([self.email.lower()] if self.email else []))
 
 
 class Machine(NamedTuple):
@@ -98,7 +105,8 @@ class Machine(NamedTuple):
 
     def account(self, path: str) -> Account | None:
         """Whose folder this is."""
-        return next((each for each in self.accounts if path in each.paths), None)
+        wanted = path.lower()
+        return next((each for each in self.accounts if wanted in each.paths), None)
 
 
 class TokenAsked(NamedTuple):
@@ -117,18 +125,15 @@ class IdTokenAsked(NamedTuple):
     include_email: bool
 
 
-def read_request(
-    machine: Machine, *, method: str, path: str, query: bytes, headers: Headers
-) -> TokenAsked | IdTokenAsked | Answer:
-    """What a request asks: a token, or something that is answered here.
+def read_request(machine: Machine, *, path: str, query: bytes, headers: Headers) -> TokenAsked | IdTokenAsked | Answer:
+    """What a GET asks for: a token, or something that is answered here.
 
     Args:
-        path: decoded.
+        path: percent-decoded.
+        query: as it was sent.
     """
     if header_values(headers, b"metadata-flavor") != (b"Google",):
         return state_answer("no-header", "send the header Metadata-Flavor: Google")
-    if method not in ("GET", "HEAD"):
-        return _answer(405, _PLAIN, b"only GET and HEAD\n", (b"allow", b"GET, HEAD"))
     try:
         asked = parameters(query)
         return _secret_of(machine, path, asked) or _value_of(machine, path, asked)
@@ -154,12 +159,20 @@ def state_answer(case: Case, text: str) -> Answer:
     Args:
         text: for the eyes of whoever runs the program; every client shows it.
     """
-    return _answer(ROWS[case].status, _PLAIN, f"{text}\n".encode())
+    return _answer(ROWS[case].status, _PLAIN, f"{text[:_MAX_TEXT]}\n".encode())
 
 
-def _answer(status: int, kind: bytes, body: bytes, *more: tuple[bytes, bytes]) -> Answer:
-    head = ((b"content-type", kind), (b"metadata-flavor", b"Google"), (b"cache-control", b"no-store"))
-    return Answer(status, body, (*head, *more))
+def failed(error: WifError) -> Answer:
+    """The answer where an exchange has failed, or has not ended while the request waited, and no token is valid."""
+    if error.code == "timeout":
+        return state_answer("pending", f"{error.message}; ask again")
+    text = "; ".join(part for part in (error.message, error.hint) if part)
+    return state_answer("outage" if state_of(error) == "outage" else "refused", text)
+
+
+def _answer(status: int, kind: bytes, body: bytes) -> Answer:
+    flavor, no_store = (b"metadata-flavor", b"Google"), (b"cache-control", b"no-store")
+    return Answer(status, body, ((b"content-type", kind), flavor, no_store))
 
 
 # -- tokens ----------------------------------------------------------------------------------------------------------
@@ -213,7 +226,6 @@ def _id_token(account: Account, asked: Mapping[str, str]) -> IdTokenAsked | Answ
 
 _Leaf = str | int | list[str]
 _Folder = Mapping[str, "_Leaf | _Folder"]
-_UNLISTED = object()
 
 
 def _value_of(machine: Machine, path: str, asked: Mapping[str, str]) -> Answer:
@@ -224,6 +236,7 @@ def _value_of(machine: Machine, path: str, asked: Mapping[str, str]) -> Answer:
         raise ConfigurationError("alt= is json or text", code="parameter-invalid")
     node: _Leaf | _Folder | None = _tree(machine)
     steps = [step for step in path.split("/") if step]
+    steps[4:5] = [step.lower() for step in steps[4:5]]  # an account's folder
     for step in steps:
         node = node.get(step) if isinstance(node, Mapping) else None
     if node is None:

@@ -1,4 +1,4 @@
-"""The handler of Google's metadata server: requests in, answers from the exchangers' caches out."""
+"""Google's metadata server over the identities: ``/`` and everything below ``/computeMetadata``."""
 
 from __future__ import annotations
 
@@ -8,67 +8,71 @@ import time
 from typing import TYPE_CHECKING
 
 from wif.clouds import gce_metadata as protocol
-from wif.clouds.endpoint_answers import Answer, state_of
+from wif.clouds.endpoint_answers import Answer
 from wif.clouds.gcp import DEFAULT_UNIVERSE
 from wif.errors import WifError
+from wif.serve.asked_keys import MAX_KEYS, Clients
 
 if TYPE_CHECKING:
     from wif.serve.httpd import Scope
-    from wif.serve.sidecar_identities import Identities
+    from wif.serve.sidecar_identities import GcpServed, Identities
 
 
 class GceMetadata:
-    """Answers ``/`` and everything under ``/computeMetadata/``."""
+    """Answers requests that the guard has passed.
+
+    Args:
+        identities: whom to serve; the accounts shown follow a replacement.
+    """
 
     def __init__(self, identities: Identities) -> None:
         self._identities = identities
         self._settings = identities.settings
         self._machine = _machine(identities)
+        self._clients: dict[str, Clients] = {}
 
     async def handle(self, scope: Scope) -> Answer:
         """Answer one request."""
         if self._identities.settings is not self._settings:
             self._settings, self._machine = self._identities.settings, _machine(self._identities)
         asked = protocol.read_request(
-            self._machine,
-            method=scope["method"],
-            path=scope["path"],
-            query=scope["query_string"],
-            headers=scope["headers"],
+            self._machine, path=scope["path"], query=scope["query_string"], headers=scope["headers"]
         )
         if isinstance(asked, Answer):
             return asked
-        served = self._identities.gcp.get(asked.account.name)
-        if served is None:
-            return protocol.state_answer("outage", "the configuration is being changed")
+        name = asked.account.name
+        clients = self._clients.get(name)
+        if clients is None:
+            clients = self._clients[name] = Clients()
+        key = asked[1:]
+        if key != (None,) and not clients.keys.admits(key):
+            return protocol.state_answer("invalid", f"more than {MAX_KEYS} kinds of tokens were asked for")
         try:
-            if isinstance(asked, protocol.TokenAsked):
-                token = await served.exchanger.acredentials(scopes=asked.scopes, timeout=protocol.WAIT_SECONDS)
-                return protocol.token_answer(token, now=time.time())
-            token = await served.exchanger.aid_token(
-                audience=asked.audience, include_email=asked.include_email, timeout=protocol.WAIT_SECONDS
-            )
-            return protocol.id_token_answer(token)
+            with clients.room:
+                return await _token(self._identities.gcp[name], asked, clients.room.seconds(protocol.WAIT_SECONDS))
         except WifError as error:
-            return protocol.state_answer(_case(error), str(error))
+            return protocol.failed(error)
+
+
+async def _token(served: GcpServed, asked: protocol.TokenAsked | protocol.IdTokenAsked, wait_seconds: float) -> Answer:
+    if isinstance(asked, protocol.TokenAsked):
+        token = await served.exchanger.acredentials(scopes=asked.scopes, timeout=wait_seconds)
+        return protocol.token_answer(token, now=time.time())
+    token = await served.exchanger.aid_token(
+        audience=asked.audience, include_email=asked.include_email, timeout=wait_seconds
+    )
+    return protocol.id_token_answer(token)
 
 
 def _machine(identities: Identities) -> protocol.Machine:
-    default = identities.settings.default_name("gcp")
+    default = identities.default("gcp")
     accounts = tuple(
-        protocol.Account(name, each.exchanger.service_account, each.exchanger.scopes, name == default)
-        for name, each in identities.gcp.items()
+        protocol.Account(each.name, each.exchanger.service_account, each.exchanger.scopes, each is default)
+        for each in identities.gcp.values()
     )
-    served = identities.gcp.get(default or "")
-    if served is None:
+    if default is None:
         return protocol.Machine(accounts, None, None, DEFAULT_UNIVERSE)
-    exchanger = served.exchanger
+    exchanger = default.exchanger
     return protocol.Machine(
         accounts, exchanger.project_id, exchanger.provider.project_number, exchanger.universe_domain
     )
-
-
-def _case(error: WifError) -> protocol.Case:
-    if error.code == "timeout":
-        return "pending"
-    return "outage" if state_of(error) == "outage" else "refused"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wif.clouds.endpoint_answers import state_of
-from wif.errors import RefusedError, UnavailableError, WifError
+from wif.errors import ConfigurationError, RefusedError, UnavailableError, WifError
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,7 @@ from wif.errors import RefusedError, UnavailableError, WifError
     [
         (RefusedError("no", code="trust-denied"), "refused"),
         (UnavailableError("later", code="cloud-unavailable", retryable=True), "outage"),
+        (ConfigurationError("replaced by another exchanger", code="closed"), "outage"),
     ],
 )
 def test_what_may_pass_is_an_outage_and_what_will_not_a_refusal(error: WifError, state: str) -> None:

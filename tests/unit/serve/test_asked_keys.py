@@ -1,0 +1,33 @@
+"""How many kinds of tokens clients may ask for."""
+
+from __future__ import annotations
+
+from wif.serve.asked_keys import FALLOW_SECONDS, MAX_KEYS, AskedKeys
+
+
+class Time:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_one_kind_too_many_is_refused_and_the_others_are_not() -> None:
+    keys = AskedKeys(Time())
+    assert all(keys.admits(number) for number in range(MAX_KEYS))
+    assert not keys.admits("new")
+    assert all(keys.admits(number) for number in range(MAX_KEYS))
+
+
+def test_a_kind_that_nobody_asks_for_gives_its_place_away_and_one_in_use_does_not() -> None:
+    time = Time()
+    keys = AskedKeys(time)
+    for number in range(MAX_KEYS):
+        keys.admits(number)
+    time.now = FALLOW_SECONDS - 1
+    keys.admits(0)
+    assert not keys.admits("new")
+    time.now = FALLOW_SECONDS
+    assert keys.admits("new")  # in the place of 1
+    assert keys.admits(0)
+    assert keys.admits(1)  # in the place of 2
