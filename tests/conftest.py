@@ -15,6 +15,7 @@ from tests.watch import WATCH, Watch
 
 # No example database: a pure test writes no file. No deadline: CI machines stall.
 hypothesis.settings.register_profile("project", database=None, deadline=None)
+hypothesis.settings.register_profile("quick", parent=hypothesis.settings.get_profile("project"), max_examples=20)
 hypothesis.settings.register_profile("thorough", parent=hypothesis.settings.get_profile("project"), max_examples=2000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "project"))
 

@@ -6,7 +6,7 @@ Retries, caches and the meaning of an answer are not here: ``exchange`` owns the
 
 from __future__ import annotations
 
-__all__ = ["MAX_BODY_BYTES", "Incoming", "Transport", "shared_transport"]
+__all__ = ["MAX_BODY_BYTES", "Transport", "shared_transport"]
 
 import logging
 import os
