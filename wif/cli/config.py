@@ -41,6 +41,7 @@ _ONLY = frozenset(
         "tenant_id",
         "client_id",
         "authority_host",
+        "subscription_id",
     }
 )
 """Settings that a file can say."""

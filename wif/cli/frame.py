@@ -231,7 +231,8 @@ def _is_executable_source(arguments: Sequence[str]) -> bool:
 
 
 def _asks_json(arguments: Sequence[str]) -> bool:
-    return "--json" in arguments or _asks_for("json", arguments)
+    own = list(itertools.takewhile("--".__ne__, arguments))  # what follows is another program's
+    return "--json" in own or _asks_for("json", own)
 
 
 def _asks_for(output_format: str, arguments: Sequence[str]) -> bool:

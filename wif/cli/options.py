@@ -87,7 +87,7 @@ def identity_options(*clouds: str, prefixed: bool = False, only: frozenset[str] 
         for name in reversed(clouds):
             extra = [_FILE] if prefixed else []
             known = [option for option in _TABLES[name] if only is None or option.setting in only]
-            if name == "azure" and only is not None:
+            if name == "azure" and only is not None and _SUBSCRIPTION.setting in only:
                 known.append(_SUBSCRIPTION)
             for option in reversed([*known, *extra]):
                 flag = f"{name}-{option.flag}" if prefixed else option.flag

@@ -27,6 +27,7 @@ _COMMANDS = {
     "exchange": ("wif.cli.exchange", "Exchange a ServiceAccount token for a cloud's credentials."),
     "issuer": ("wif.cli.issuer", "Publish, verify, serve and guard an issuer's discovery documents."),
     "keys": ("wif.cli.keys", "Rotate an issuer's keys, each step gated on what is seen from outside."),
+    "run": ("wif.cli.run", "Run a program whose SDKs find the clouds' credentials."),
     "sidecar": ("wif.cli.sidecar", "Serve the clouds' credentials beside a program, as SDKs look for them."),
     "token": ("wif.cli.token", "Look at, request or print a subject token."),
     "webhook": ("wif.cli.webhook", "Inject the clouds' identities into pods, as an admission webhook."),

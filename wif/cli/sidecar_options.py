@@ -6,7 +6,7 @@ over variables, variables over the file. Where none of them names an identity, t
 
 from __future__ import annotations
 
-__all__ = ["SidecarSource", "sidecar_options", "sidecar_source"]
+__all__ = ["SidecarSource", "SidecarValues", "sidecar_options", "sidecar_options_of", "sidecar_source"]
 
 import functools
 import os
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from wif.config.sidecar import SidecarSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+SidecarValues = dict[str, Any]
+"""The section's members, as flags, variables and the file together give them; not checked yet."""
 
 _PREFIX = "sidecar__"
 _VARIABLE = "WIF_SIDECAR_"
@@ -84,10 +87,36 @@ def sidecar_options(function: F) -> F:
     return function
 
 
-class SidecarSource:
-    """Where the settings of one run come from. :meth:`load` reads them, also again and in another thread."""
+def sidecar_options_of(*settings: str) -> Callable[[F], F]:
+    """As :func:`sidecar_options`, for some settings only."""
 
-    def __init__(self, given: Mapping[str, Any], config_file: str | None, environ: Mapping[str, str]) -> None:
+    def decorate(function: F) -> F:
+        for option in reversed(_OPTIONS):
+            function = _added(function, option) if option.setting in settings else function
+        return function
+
+    return decorate
+
+
+class SidecarSource:
+    """Where the settings of one run come from. :meth:`load` reads them, also again and in another thread.
+
+    Args:
+        given: what flags and ``WIF_SIDECAR_*`` variables say.
+        config_file: the file that the caller named.
+        environ: the variables of the webhooks.
+        adjust: changes what flags, variables and file give together, before identities are looked for elsewhere.
+    """
+
+    def __init__(
+        self,
+        given: Mapping[str, Any],
+        config_file: str | None,
+        environ: Mapping[str, str],
+        *,
+        adjust: Callable[[SidecarValues], SidecarValues] = dict,
+    ) -> None:
+        self._adjust = adjust
         self._given = given
         self._config_file = config_file
         self._environ = environ
@@ -110,7 +139,7 @@ class SidecarSource:
 
         document, path, is_named = read_config_file(self._config_file, limit_bytes=_MAX_FILE_BYTES)
         section = _section(document, path, is_named=is_named)
-        values = {**section, **self._given}
+        values = self._adjust({**section, **self._given})
         if "identities" not in values:
             values["identities"] = self._of_variables()
         origin = "the settings of the sidecar" if self._given or not section else f"{path} has {SIDECAR}"
@@ -130,10 +159,10 @@ class SidecarSource:
         return found
 
 
-def sidecar_source(context: click.Context) -> SidecarSource:
+def sidecar_source(context: click.Context, *, adjust: Callable[[SidecarValues], SidecarValues] = dict) -> SidecarSource:
     """The source of this run: flags, then ``WIF_SIDECAR_*`` variables, then the section ``sidecar`` of the file."""
     _report_unknown(os.environ)
-    return SidecarSource(_given(context), named_config_file(context), os.environ)
+    return SidecarSource(_given(context), named_config_file(context), os.environ, adjust=adjust)
 
 
 def _added(function: F, option: _Option) -> F:

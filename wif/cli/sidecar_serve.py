@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["serve_command"]
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,16 +18,26 @@ from wif.cli.sidecar_options import sidecar_options, sidecar_source
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from wif.config.sidecar import SidecarSettings
     from wif.serve.health import HealthApp
     from wif.serve.httpd import HttpServer
+    from wif.serve.sidecar_files import SidecarFiles
     from wif.serve.sidecar_service import SidecarService
 
+INIT_SECONDS = 120
+"""An outage may end meanwhile; the kubelet starts an init container that failed anew, later each time."""
 GRACE_SECONDS = 10
 """A native sidecar is stopped when the applications have gone: nobody asks any more."""
+WAIT_SECONDS = 60
+"""A refusal ends the wait at once; kubelet starts an init container anew."""
 
 
 @command("serve", example="wif sidecar serve --gce-metadata", log_level="info")
 @sidecar_options
+@click.option("--init", is_flag=True, help="Write the files once and end; serve nothing.")
+@click.option("--wait", type=Duration(), default=INIT_SECONDS, show_default=True, help="With --init: how long.")
+@click.option("--init", is_flag=True, help="Write the files, each with a credential, and end: for an init container.")
+@click.option("--wait", type=Duration(), default=WAIT_SECONDS, show_default=True, help="Of --init, for credentials.")
 @click.option("--no-health", is_flag=True, help="No /healthz, /readyz and /metrics.")
 @click.option("--max-connections", type=click.IntRange(1, 100_000), default=2000, show_default=True, help="At once.")
 @click.option("--grace", type=Duration(), default=GRACE_SECONDS, show_default=True, help="Longest stop after SIGTERM.")
@@ -34,14 +45,20 @@ GRACE_SECONDS = 10
 @log_options
 @click.pass_context
 def serve_command(context: click.Context, /, log_format: str, grace: int, **options: Any) -> None:
-    """Serve credentials until SIGINT or SIGTERM.
+    """Serve credentials until SIGINT or SIGTERM, and keep the files that the settings name.
 
     Ready once every identity that is served has a credential. A change of the settings file is taken up while
     running; a wrong one is reported, and the settings before it stay.
+
+    With --init it returns when every identity has been exchanged once and every file is written, as an init container
+    does; a refusal ends it at once.
     """
     set_up_log(log_format)
     source = sidecar_source(context)
     settings = source.load()
+    if options["init"]:
+        _init(context, settings, options["wait"])
+        return
     from wif.serve.sidecar_service import SidecarService  # noqa: PLC0415  # only for this command
 
     service = SidecarService(
@@ -56,11 +73,38 @@ def serve_command(context: click.Context, /, log_format: str, grace: int, **opti
         service.close()
 
 
+def _init(context: click.Context, settings: SidecarSettings, wait_seconds: int) -> None:
+    import asyncio  # noqa: PLC0415  # only for this command
+
+    from wif.serve.first_credentials import prepare_files  # noqa: PLC0415  # only with --init
+
+    written = asyncio.run(prepare_files(settings, environ=os.environ, wait_seconds=wait_seconds))
+    if wants_json(context):
+        print_json({"identities": list(settings.served), "files": [file.path for file in settings.files]})
+    else:
+        click.echo(f"{len(settings.served)} identities are ready, {written} files are written")
+
+
+def _prepare(context: click.Context, settings: SidecarSettings, wait_seconds: int) -> None:
+    import asyncio  # noqa: PLC0415  # only for this command
+
+    from wif.serve.first_credentials import prepare_files  # noqa: PLC0415  # only with --init
+
+    number = asyncio.run(prepare_files(settings, environ=os.environ, wait_seconds=wait_seconds))
+    if wants_json(context):
+        print_json({"files": [file.path for file in settings.files]})
+    else:
+        click.echo(f"every identity has a credential; {number} of them written to files")
+
+
 def _serve(context: click.Context, service: SidecarService, grace: int, options: Any) -> None:
     from wif.serve.httpd import logged, run  # noqa: PLC0415  # only for this command
+    from wif.serve.sidecar_files import SidecarFiles  # noqa: PLC0415  # only for this command
 
+    files = SidecarFiles(service.identities, service.keeper, environ=os.environ)
+    service.parts.append(files)
     servers = service.open(logged if options["access_log"] else None)
-    health, health_server = (None, None) if options["no_health"] else _health(service, servers)
+    health, health_server = (None, None) if options["no_health"] else _health(service, files, servers)
 
     def ready() -> None:
         service.start()
@@ -84,12 +128,15 @@ def _serve(context: click.Context, service: SidecarService, grace: int, options:
     run(servers, health=health_server, grace_seconds=grace, on_ready=ready, on_stop=stop)
 
 
-def _health(service: SidecarService, servers: Sequence[HttpServer]) -> tuple[HealthApp, HttpServer]:
+def _health(
+    service: SidecarService, files: SidecarFiles, servers: Sequence[HttpServer]
+) -> tuple[HealthApp, HttpServer]:
     from wif.serve.health import HealthApp, new_registry  # noqa: PLC0415  # not with --no-health
     from wif.serve.httpd import Address, HttpServer, Limits  # noqa: PLC0415  # loaded by now
 
     registry = new_registry()
-    service.register_metrics(registry, servers)
+    service.register_metrics(registry, servers, files)
+    files.register_metrics(registry)
     health = HealthApp(registry=registry, unhealthy=service.unhealthy, unready=service.unready)
     address = Address.parse(service.settings.health_listen)
     return health, HttpServer(health, address=address, limits=Limits(connections=100), name="health")

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from wif.edges.files import read_bounded
+from wif.serve.commands import CommandFailed, run_command
 
 if TYPE_CHECKING:
     from wif.config.sidecar import AfterRefresh, FileOutput
@@ -74,37 +75,20 @@ class Afterwards:
             self.begin(file, self._again.pop(file))
 
     async def _run(self, file: FileOutput, command: Sequence[str], secrets: tuple[str, ...]) -> bool:
-        environ = {**self._environ, "WIF_FILE": file.path, "WIF_IDENTITY": file.identity}
         fields = {"identity": file.identity, "program": command[0]}
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                env=environ,
-                start_new_session=True,
-            )
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "a zero byte in its arguments"
-            _LOGGER.error("the command after a refresh cannot be run: %s", reason, extra={"wif": fields})
-            return False
-        printed = bytearray()
         longest = max(map(len, secrets), default=0)
         try:
-            async with asyncio.timeout(self._command_seconds):
-                await _read(process.stdout, printed, _OUTPUT_BYTES + longest)
-                status = await process.wait()
-        except TimeoutError:
-            await _end(process)
-            _LOGGER.error(
-                "the command after a refresh did not end within %g s", self._command_seconds, extra={"wif": fields}
+            status, printed = await run_command(
+                command,
+                environ={**self._environ, "WIF_FILE": file.path, "WIF_IDENTITY": file.identity},
+                limit_bytes=_OUTPUT_BYTES + longest,
+                timeout_seconds=self._command_seconds,
+                with_stderr=True,
             )
+        except CommandFailed as error:
+            _LOGGER.error("the command after a refresh %s", error, extra={"wif": fields})
             return False
-        except asyncio.CancelledError:
-            await _end(process)
-            raise
-        text = _redacted(bytes(printed).decode(errors="replace"), secrets)
+        text = _redacted(printed.decode(errors="replace"), secrets)
         if len(printed) == _OUTPUT_BYTES + longest:
             text = text[: max(0, len(text) - longest)]  # the cut may have gone through a secret
         level = logging.INFO if status == 0 else logging.ERROR
@@ -112,18 +96,6 @@ class Afterwards:
             level, "the command after a refresh ended", extra={"wif": fields | {"status": status, "output": text}}
         )
         return status == 0
-
-
-async def _read(stream: asyncio.StreamReader | None, printed: bytearray, limit: int) -> None:
-    """Everything to its end, so that the program is not blocked; the beginning is kept."""
-    while stream is not None and (part := await stream.read(_OUTPUT_BYTES)):
-        printed += part[: max(0, limit - len(printed))]
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)  # its own session: the group has its number
-    await process.wait()
 
 
 def _redacted(text: str, secrets: Sequence[str]) -> str:

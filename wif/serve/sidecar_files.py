@@ -24,6 +24,8 @@ from wif.exchange.clocks import SYSTEM, Clocks
 from wif.serve.after_refresh import Afterwards
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from wif.config.sidecar import FileOutput, SidecarSettings
     from wif.core.credentials import AwsCredentials
     from wif.serve.keeper import Keeper
@@ -96,7 +98,8 @@ class SidecarFiles:
         self._look_seconds = look_seconds
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._afterwards = Afterwards(environ)
+        self.afterwards = Afterwards(environ)
+        """What is done after a refresh."""
         self._outputs = [_Output(file) for file in identities.settings.files]
         self.writes = 0
         """Times that a file was written."""
@@ -153,6 +156,12 @@ class SidecarFiles:
             counted["valid" if output.holds_valid else "nothing" if output.written is None else "expired"] += 1
         return counted
 
+    def register_metrics(self, registry: CollectorRegistry) -> None:
+        """Have a registry show the files."""
+        from wif.serve.file_metrics import FileMetrics  # noqa: PLC0415 - an extra
+
+        registry.register(FileMetrics(self))
+
     async def write_all(self) -> None:
         """Write every file once, for ``--init``; nothing is signalled or run.
 
@@ -173,7 +182,7 @@ class SidecarFiles:
             self._wake.clear()
             await self._look()
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._look_seconds):
+                async with asyncio.timeout(self._look_seconds if self._outputs else None):
                     await self._wake.wait()
 
     async def _look(self, *, is_first: bool = False) -> list[WifError]:
@@ -191,7 +200,7 @@ class SidecarFiles:
                 if isinstance(content, WifError):
                     failures.append(content)
                 elif output in changed and not is_first and isinstance(content, _Content):
-                    self._afterwards.begin(output.settings, content.secrets())
+                    self.afterwards.begin(output.settings, content.secrets())
         return failures
 
     def _held(self, file: FileOutput) -> _Content | WifError | None:

@@ -1,0 +1,199 @@
+"""``wif run``: a program with the clouds' credentials beside it, without Kubernetes."""
+
+from __future__ import annotations
+
+__all__ = ["run_command"]
+
+import logging
+import os
+import shlex
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wif.cli.durations import Duration
+from wif.cli.frame import Command, report_error, wants_json
+from wif.cli.options import identity_options
+from wif.cli.output import print_json
+from wif.cli.run_identities import RUN_SETTINGS, run_values
+from wif.cli.sidecar_options import SidecarValues, sidecar_options_of, sidecar_source
+from wif.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from wif.clouds.endpoint_variables import EndpointVariables
+    from wif.config.sidecar import SidecarSettings
+    from wif.serve.child import Child
+    from wif.serve.httpd import HttpServer
+
+_LOGGER = logging.getLogger("wif.run")
+
+WAIT_SECONDS = 30
+"""As long as one exchange with all its attempts may take."""
+_HEADER_BYTES = 32
+_EXAMPLE = "wif run --aws-role-arn arn:aws:iam::111122223333:role/app --file token -- aws sts get-caller-identity"
+
+
+@click.command(
+    "run",
+    cls=Command,
+    example=_EXAMPLE,
+    log_level="warning",
+    context_settings={"allow_interspersed_args": False},
+)
+@identity_options("aws", "gcp", "azure", prefixed=True, only=RUN_SETTINGS)
+@click.option("--token-command", metavar="COMMAND", help="Prints the subject token; run again before it expires.")
+@sidecar_options_of(
+    "identities",
+    "default",
+    "allow_hosts",
+    "propagation_seconds",
+    "aws_container",
+    "app_service",
+    "gce_metadata",
+    "imds",
+    "files",
+    "force_host_network",
+)
+@click.option(
+    "--wait", type=Duration(), default=WAIT_SECONDS, show_default=True, help="For first credentials; 0: not at all."
+)
+@click.option("--kill-after", type=Duration(), help="End the program so long after SIGTERM. Default: never.")
+@click.option("--print-environment", is_flag=True, help="Show what would be set and left out, and run nothing.")
+@click.argument("program", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def run_command(context: click.Context, /, program: tuple[str, ...], **options: Any) -> None:
+    """Run a program whose SDKs find credentials as on a cloud's own machine.
+
+    They are served on loopback by this process, as long as the program runs. Its exit status is the program's, 128
+    and the signal's number where a signal ended it; 126 and 127 where it could not be run.
+    """
+    if not program and not options["print_environment"]:
+        raise click.UsageError("no program is named: wif run [options] -- PROGRAM [arguments]")
+    with _private_directory() as directory:
+        settings = _settings(context, directory, options)
+        _run(context, settings, directory, program, options)
+
+
+@contextmanager
+def _private_directory() -> Iterator[str]:
+    """For AWS' secret and the token; in memory where the system has such a place for this user."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    place = runtime if runtime and os.access(runtime, os.W_OK | os.X_OK) else None
+    with tempfile.TemporaryDirectory(prefix="wif-run-", dir=place, ignore_cleanup_errors=True) as directory:  # 0700
+        yield directory
+
+
+def _settings(context: click.Context, directory: str, options: Any) -> SidecarSettings:
+    token_file = f"{directory}/token" if options["token_command"] else None
+
+    def adjust(values: SidecarValues) -> SidecarValues:
+        changed = run_values(context, values, os.environ, token_file=token_file)
+        identities = changed.get("identities")
+        clouds = [each.get("cloud") for each in identities.values() if isinstance(each, dict)] if identities else []
+        if "gcp" in clouds and "identities" not in values:
+            # who names a Google identity here wants it served; a section of the sidecar says so itself
+            changed.setdefault("gce_metadata", True)
+        if "azure" not in clouds:
+            changed.pop("imds", None)
+        changed.pop("secret_mode", None)
+        return {**changed, "listen": ["127.0.0.1:0"], "secret_file": f"{directory}/authorization"}
+
+    settings = sidecar_source(context, adjust=adjust).load()
+    if settings.serves_aws_container and settings.default_name("aws") is None:
+        names = ", ".join(settings.of_cloud("aws"))
+        raise ConfigurationError(
+            f"the program's variables have room for one role, and there are {names}",
+            code="config-missing",
+            hint="say which: --default aws=NAME",
+        )
+    return settings
+
+
+def _run(
+    context: click.Context, settings: SidecarSettings, directory: str, program: Sequence[str], options: Any
+) -> None:
+    import asyncio  # noqa: PLC0415  # only for this command
+
+    from wif.serve.child import ProgramNotFound, ProgramNotRunnable  # noqa: PLC0415  # only for this command
+    from wif.serve.run_program import closed, run_program  # noqa: PLC0415  # only for this command
+    from wif.serve.sidecar_files import SidecarFiles  # noqa: PLC0415  # only for this command
+    from wif.serve.sidecar_service import SidecarService  # noqa: PLC0415  # only for this command
+
+    header = os.urandom(_HEADER_BYTES).hex()
+    environ = {**os.environ, "IDENTITY_HEADER": header}
+    service = SidecarService(settings, environ=environ)
+    try:
+        token_command = _token_command(options["token_command"], directory)
+        files = SidecarFiles(service.identities, service.keeper, environ=os.environ)
+        service.parts += [files] if token_command is None else [files, token_command]
+        servers = service.open()
+        wanted = _wanted(settings, servers[0], header, directory)
+        if options["print_environment"]:
+            asyncio.run(closed(servers))
+            _show(context, wanted)
+            return
+        run = run_program(
+            service,
+            servers,
+            _child(program, wanted, options),
+            files=files,
+            token_command=token_command,
+            wait_seconds=options["wait"],
+        )
+        status = asyncio.run(run)
+    except (ProgramNotFound, ProgramNotRunnable) as error:
+        report_error(error, context.obj)
+        status = error.exit_status
+    finally:
+        service.close()
+    context.exit(status)
+
+
+def _child(program: Sequence[str], wanted: EndpointVariables, options: Any) -> Child:
+    from wif.serve.child import Child  # noqa: PLC0415  # loaded by now
+
+    environ = wanted.applied_to(os.environ)
+    left_out = sorted(set(os.environ) - set(environ))
+    if left_out:
+        _LOGGER.warning("left out of the program's environment: %s", ", ".join(left_out))
+    return Child(program, environ=environ, kill_after_seconds=options["kill_after"])
+
+
+def _token_command(text: str | None, directory: str) -> Any:
+    if not text:
+        return None
+    from wif.serve.token_command import TokenCommand  # noqa: PLC0415  # only where there is one
+
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise click.UsageError(f"--token-command: {error}") from error
+    if not words:
+        raise click.UsageError("--token-command is empty")
+    return TokenCommand(words, f"{directory}/token", environ=os.environ)
+
+
+def _wanted(settings: SidecarSettings, server: HttpServer, header: str, directory: str) -> EndpointVariables:
+    from wif.cli.run_environment import without_other_files  # noqa: PLC0415  # only for this command
+    from wif.clouds.endpoint_variables import endpoint_variables, endpoints_of  # noqa: PLC0415
+
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
+    endpoints = endpoints_of(settings, url=server.url, identity_header=header, region=region)
+    wanted = endpoint_variables(endpoints, os.environ)
+    return without_other_files(wanted, endpoints.clouds, os.environ, directory)
+
+
+def _show(context: click.Context, wanted: EndpointVariables) -> None:
+    from wif.clouds.endpoint_variables import shown  # noqa: PLC0415  # loaded by now
+
+    variables = shown(wanted.variables)
+    if wants_json(context):
+        print_json({"variables": variables, "absent": dict(wanted.absent)})
+        return
+    for name, value in sorted(variables.items()):
+        click.echo(f"{name}={value}")
+    for name, reason in sorted(wanted.absent.items()):
+        click.echo(f"# {name} is left out: it {reason}")

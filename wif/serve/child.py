@@ -1,0 +1,204 @@
+"""A program as a child of this process, as if it had been started by itself: signals, terminal, exit status.
+
+The child stays in this process' group, so that it may read the terminal, and pipelines of a shell stay one job. What
+a terminal sends (SIGINT, SIGQUIT, SIGTSTP) reaches the whole group, the child included; only what was sent to this
+process alone is handed on. A shell that stops or continues the job meets both.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Child", "ProgramNotFound", "ProgramNotRunnable"]
+
+import asyncio
+import ctypes
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from wif.errors import ConfigurationError
+
+_FORWARDED = (
+    "SIGTERM",
+    "SIGHUP",
+    "SIGINT",
+    "SIGQUIT",
+    "SIGUSR1",
+    "SIGUSR2",
+    "SIGWINCH",
+    "SIGTSTP",
+    "SIGCONT",
+    "SIGALRM",
+)
+_BY_TERMINAL = ("SIGINT", "SIGQUIT", "SIGWINCH", "SIGTSTP")
+"""What a terminal sends to every process of the group in its foreground."""
+_PR_GET_CHILD_SUBREAPER = 37
+_REAP_SECONDS = 0.5
+_SETTLE_SECONDS = 0.05
+"""For who waits for a process of its own to do so."""
+
+
+class ProgramNotFound(ConfigurationError):
+    """There is no such program: 127 to a shell."""
+
+    exit_status = 127
+
+
+class ProgramNotRunnable(ConfigurationError):
+    """The program is there and cannot be run: 126 to a shell."""
+
+    exit_status = 126
+
+
+class Child:
+    """One program.
+
+    Args:
+        command: the program, looked for in ``PATH`` of ``environ``, and its arguments.
+        environ: all of its variables.
+        kill_after_seconds: how long after SIGTERM it is ended by force; None is never.
+    """
+
+    def __init__(
+        self, command: Sequence[str], *, environ: Mapping[str, str], kill_after_seconds: float | None = None
+    ) -> None:
+        self._command = list(command)
+        self._environ = dict(environ)
+        self._kill_after = kill_after_seconds
+        self._process: subprocess.Popen[bytes] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._status: asyncio.Future[int] | None = None
+        self._reaper: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Run it, on the running event loop of the main thread; from now on signals are handed on.
+
+        Raises:
+            ProgramNotFound, ProgramNotRunnable: config-invalid.
+        """
+        loop = self._loop = asyncio.get_running_loop()
+        self._status = loop.create_future()
+        try:
+            self._process = subprocess.Popen(self._command, env=self._environ)  # noqa: S603  # what the caller typed
+        except (OSError, ValueError) as error:
+            raise _not_run(self._command[0], error) from error
+        for name in _FORWARDED:
+            number = getattr(signal, name, None)
+            # what is ignored, as nohup and shells' background jobs have it, is ignored by the child as well
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self._on_signal, number)
+        threading.Thread(target=self._watch, args=(self._process.pid,), name="wif-child", daemon=True).start()
+        if _adopts_orphans():
+            self._reaper = loop.create_task(self._reap(self._process.pid))
+
+    async def wait(self) -> int:
+        """Its exit status; 128 and the number of the signal that ended it."""
+        assert self._status is not None  # noqa: S101  # start() was called
+        try:
+            return await self._status
+        finally:
+            if self._reaper is not None:
+                self._reaper.cancel()
+
+    # -- signals -----------------------------------------------------------------------------------------------
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if number.name in _BY_TERMINAL and _is_foreground():
+            return  # the terminal has sent it to the child as well
+        self.send(number)
+        if number == signal.SIGTERM and self._kill_after is not None and self._loop is not None:
+            self._loop.call_later(self._kill_after, self.send, signal.SIGKILL)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, where it still runs."""
+        if self._process is None or self._status is None or self._status.done():
+            return  # its number may be another process' by now
+        with suppress(ProcessLookupError, PermissionError):  # it may have become another user
+            os.kill(self._process.pid, number)
+
+    def _watch(self, pid: int) -> None:
+        """Wait for its end, in a thread; stop with it where a shell waits for the job to stop."""
+        while True:
+            try:
+                _, status = os.waitpid(pid, os.WUNTRACED)
+            except ChildProcessError:
+                self._tell(0)
+                return
+            if not os.WIFSTOPPED(status):
+                code = os.waitstatus_to_exitcode(status)
+                self._tell(code if code >= 0 else 128 - code)
+                return
+            if _is_foreground():
+                os.kill(os.getpid(), signal.SIGSTOP)
+
+    def _tell(self, status: int) -> None:
+        def tell() -> None:
+            if self._status is not None and not self._status.done():
+                self._status.set_result(status)
+            if self._process is not None:
+                self._process.returncode = status  # waited for: subprocess has nothing to do any more
+
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+                self._loop.call_soon_threadsafe(tell)
+
+    # -- orphans -----------------------------------------------------------------------------------------------
+
+    async def _reap(self, pid: int) -> None:
+        """Wait for processes that are given to this one when their parents end, as the first of a container has it."""
+        while True:
+            await asyncio.sleep(_REAP_SECONDS)
+            while (zombie := _a_zombie()) not in (None, pid):
+                await asyncio.sleep(_SETTLE_SECONDS)
+                if _a_zombie() == zombie:  # nobody here waits for it
+                    with suppress(ChildProcessError):
+                        os.waitpid(zombie, os.WNOHANG)
+
+
+def _a_zombie() -> int | None:
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return None if found is None else found.si_pid
+
+
+def _adopts_orphans() -> bool:
+    if os.getpid() == 1:
+        return True
+    if sys.platform != "linux":
+        return False
+    found = ctypes.c_int(0)
+    return ctypes.CDLL(None).prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(found), 0, 0, 0) == 0 and found.value == 1
+
+
+def _is_foreground() -> bool:
+    """Whether this process' group is the one that the terminal talks to."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return False  # there is none
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
+
+
+def _not_run(program: str, error: OSError | ValueError) -> ConfigurationError:
+    if isinstance(error, FileNotFoundError):
+        return ProgramNotFound(
+            f"the program {program!r} is not there",
+            code="config-invalid",
+            hint="write its path, or a name that PATH leads to",
+        )
+    reason = (error.strerror or "unusable") if isinstance(error, OSError) else "a zero byte in its arguments"
+    hint = "a script needs its interpreter in the first line" if getattr(error, "errno", 0) == errno.ENOEXEC else None
+    return ProgramNotRunnable(
+        f"the program {program!r} cannot be run: {reason}", code="config-invalid", hint=hint or "look at its mode"
+    )

@@ -1,0 +1,105 @@
+"""A subject token that a command prints, kept in a file as the kubelet keeps a projected one.
+
+For machines where no kubelet is: a laptop asks its cluster (``wif token request``), a CI job its runner.
+"""
+
+from __future__ import annotations
+
+__all__ = ["TokenCommand"]
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from wif.core.freshness import LIMITS, MAX_SUBJECT_TOKEN_BYTES
+from wif.core.token import read_token
+from wif.edges.files import write_atomically
+from wif.errors import TokenError, WifError
+from wif.exchange.clocks import SYSTEM, Clocks
+from wif.serve.commands import CommandFailed, run_command
+
+if TYPE_CHECKING:
+    from wif.config.sidecar import SidecarSettings
+
+_LOGGER = logging.getLogger("wif.serve")
+
+COMMAND_SECONDS = 30.0
+"""For one token."""
+_SHORTEST_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 30.0
+"""Between two tries while the command fails."""
+_SLACK_BYTES = 1024
+"""White space around a token of the largest size."""
+
+
+class TokenCommand:
+    """Runs the command and writes what it prints; a part of the sidecar's service.
+
+    Args:
+        command: the program with its arguments, run without a shell.
+        path: of the file, which exchangers read.
+        environ: of the command.
+    """
+
+    def __init__(
+        self, command: Sequence[str], path: str, *, environ: Mapping[str, str], clocks: Clocks = SYSTEM
+    ) -> None:
+        self._command = tuple(command)
+        self._path = path
+        self._environ = environ
+        self._clocks = clocks
+        self._task: asyncio.Task[None] | None = None
+        self._expires_at = 0.0
+        self._problem: str | None = None
+
+    async def renew(self) -> None:
+        """Get one token and write it.
+
+        Raises:
+            TokenError: token-source-failed, or what is wrong with the token.
+        """
+        program = self._command[0]
+        try:
+            status, printed = await run_command(
+                self._command,
+                environ=self._environ,
+                limit_bytes=MAX_SUBJECT_TOKEN_BYTES + _SLACK_BYTES,
+                timeout_seconds=COMMAND_SECONDS,
+            )
+        except CommandFailed as error:
+            raise TokenError(f"the token command {program!r} {error}", code="token-source-failed") from error
+        if status != 0:
+            raise TokenError(f"the token command {program!r} ended with status {status}", code="token-source-failed")
+        token = read_token(printed, origin=f"token command {program}", now=self._clocks.wall())
+        await asyncio.to_thread(write_atomically, self._path, token.raw.encode("ascii"))
+        self._expires_at = token.expires_at
+
+    def start(self) -> None:
+        """Begin to renew it ahead of its end, on the running event loop."""
+        self._task = asyncio.get_running_loop().create_task(self._keep())
+
+    def replace(self, settings: SidecarSettings) -> None:
+        """Nothing of it is in the settings."""
+
+    def problems(self) -> Sequence[str]:
+        """Why there is no token, once the last one has expired."""
+        is_over = self._problem is not None and self._clocks.wall() >= self._expires_at
+        return [f"no subject token: {self._problem}"] if is_over else []
+
+    async def _keep(self) -> None:
+        pause = _SHORTEST_SECONDS
+        while True:
+            left = self._expires_at - self._clocks.wall()
+            await asyncio.sleep(max(_SHORTEST_SECONDS, left * LIMITS.refresh_fraction))
+            while True:
+                try:
+                    await self.renew()
+                except WifError as error:
+                    self._problem = error.code
+                    _LOGGER.warning("no new subject token: %s", error.message)
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                else:
+                    self._problem, pause = None, _SHORTEST_SECONDS
+                    break
