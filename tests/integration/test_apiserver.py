@@ -33,7 +33,7 @@ from wif.emulator.apiserver import ASSETS_VARIABLE, ApiServer, assets_from_env, 
 from wif.emulator.cluster import LocalCluster
 from wif.errors import ConfigurationError, TokenError, UnavailableError
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 AUDIENCE = "sts.amazonaws.com"
 

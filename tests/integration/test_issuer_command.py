@@ -16,7 +16,7 @@ from tests.publishing import KeyFile, key_files, kids_at
 from wif.emulator.authority import Authority
 from wif.emulator.publication import Document, Publication
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("cli")]
+pytestmark = [pytest.mark.integration, pytest.mark.one_python, pytest.mark.xdist_group("cli")]
 
 ISSUER = "https://issuer.wif.invalid"
 """A name that leads nowhere, by RFC 6761."""

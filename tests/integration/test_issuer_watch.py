@@ -23,7 +23,7 @@ from wif.core.public_keys import IssuerKey
 from wif.emulator.apiserver import ApiServer, missing_assets
 from wif.emulator.authority import Authority
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("issuer_watch")]
+pytestmark = [pytest.mark.integration, pytest.mark.one_python, pytest.mark.xdist_group("issuer_watch")]
 
 NAMESPACE, LEASE = "wif-system", "wif-issuer"
 JWKS = "openid/v1/jwks"

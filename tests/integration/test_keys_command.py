@@ -25,7 +25,7 @@ from wif.cli.root import run
 from wif.core.public_keys import IssuerKey, key_set_bytes, observe_key_set
 from wif.emulator.apiserver import ApiServer
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT / "docs" / "reference" / "schemas"

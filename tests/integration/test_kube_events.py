@@ -14,7 +14,7 @@ from wif.edges.events import MAX_NEW_EVENTS, MAX_NOTE_BYTES, MAX_SERIES, EventRe
 from wif.edges.kube import KubeClient
 from wif.emulator.apiserver import ApiServer
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 
 class Clock:

@@ -23,7 +23,7 @@ from wif.edges.lease import DRIFT, Lease
 from wif.emulator.apiserver import ApiServer
 from wif.errors import RefusedError, UnavailableError
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 
 class Clock:

@@ -20,7 +20,7 @@ from wif.core.discovery import (
 from wif.core.jws import PublicKey, algorithm_of, key_id, split_compact, verify
 from wif.emulator.apiserver import ApiServer, missing_assets
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 ISSUER = "https://kubernetes.wif.invalid/a&b<c>'é"
 

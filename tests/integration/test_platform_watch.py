@@ -20,7 +20,7 @@ from wif.emulator.apiserver import ApiServer
 from wif.errors import ConfigurationError
 from wif.serve.platform_watch import PlatformWatch
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 SETTINGS = WebhookSettings()
 QUICK = LIMITS._replace(pause_seconds=0.05, max_pause_seconds=0.2)

@@ -18,7 +18,7 @@ from wif.emulator.authority import Authority
 from wif.emulator.cluster import LocalCluster
 from wif.emulator.faults import CutPoint, Faults
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 
 @pytest.fixture(scope="module")

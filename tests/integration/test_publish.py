@@ -35,7 +35,7 @@ from wif.issuer.publish import Publisher
 from wif.issuer.report import PublishReport
 from wif.issuer.unpublish import Unpublisher
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("test_publish")]
+pytestmark = [pytest.mark.integration, pytest.mark.one_python, pytest.mark.xdist_group("test_publish")]
 
 
 class Google:

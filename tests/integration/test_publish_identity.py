@@ -33,7 +33,7 @@ from wif.issuer.publish import Publisher
 from wif.issuer.session import LEASE_NAME
 from wif.issuer.unpublish import Unpublisher
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 ISSUER = "https://oidc.example.com/edge"
 

@@ -30,7 +30,7 @@ from wif.issuer.publish import Publisher
 from wif.issuer.rotate import Rotation
 from wif.issuer.rotation_report import RotationReport, UnsafeStep
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("test_rotation")]
+pytestmark = [pytest.mark.integration, pytest.mark.one_python, pytest.mark.xdist_group("test_rotation")]
 
 SERVED_SECONDS = 3600
 """``max-age`` of an API server's own key set: Kubernetes' word that no key signs before it was served for so long."""

@@ -22,7 +22,7 @@ from wif.errors import UnavailableError, WifError
 from wif.serve.platform_watch import PlatformWatch
 from wif.serve.service_accounts import AccountCache
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 QUICK = LIMITS._replace(pause_seconds=0.02, max_pause_seconds=0.1)
 CHUNKED = http_answer(headers={"Transfer-Encoding": "chunked"}, length=False).removesuffix(b"{}")

@@ -19,7 +19,7 @@ from wif.edges.stores.chains import aws_chain, azure_chain, google_chain
 from wif.emulator.pod import LocalPod
 from wif.errors import ConfigurationError, WifError
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 SECRET = "s3cr3t-value"
 SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)

@@ -22,7 +22,7 @@ from wif.edges.stores.opening import open_store
 from wif.emulator.apiserver import ApiServer
 from wif.errors import ConfigurationError, RefusedError, UnavailableError
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 
 @pytest.fixture

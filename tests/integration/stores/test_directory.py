@@ -16,7 +16,7 @@ from wif.edges.stores import ABSENT, MAX_DOCUMENT_BYTES, StoredDocument, WriteCo
 from wif.edges.stores.directory import LEFTOVER_SECONDS, LOCK_NAME, DirectoryStore
 from wif.errors import WifError
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 
 class TestDirectory(StoreContract):

@@ -26,7 +26,7 @@ from wif.edges.stores import ABSENT, MAX_DOCUMENT_BYTES, Store, WriteConflict
 from wif.edges.stores.objects import ObjectStore, StoreLimits
 from wif.errors import WifError
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 QUICK = StoreLimits(connect_seconds=1.0, request_seconds=1.0, retries=2, retry_seconds=4.0, total_seconds=4.0)
 LONGEST_SECONDS = 15.0

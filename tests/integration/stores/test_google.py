@@ -21,7 +21,7 @@ from wif.edges.stores.google_api import PACE, Pace
 from wif.emulator.authority import Authority
 from wif.errors import WifError
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 ISSUER = "https://oidc.example.com/edge"
 JWKS = "openid/v1/jwks"

@@ -14,7 +14,7 @@ from tests.integration.stores.moto_server import MotoServer
 from tests.integration.stores.places import Target, azure_place, gs_place, memory_place, open_at, s3_place
 from wif.edges.stores import ABSENT, WriteConflict
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 
 class TestMemory(StoreContract):
