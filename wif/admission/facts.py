@@ -7,7 +7,7 @@ __all__ = ["Vocabulary", "is_windows", "pod_facts"]
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from wif.admission.dialects import EKS_LABELS, PodFacts
+from wif.admission.dialects import EKS_LABELS, SIDECAR, PodFacts
 from wif.admission.pod import Pod, PodSpec
 from wif.admission.record import record_key
 from wif.config.webhook import WebhookSettings
@@ -67,4 +67,18 @@ def pod_facts(pod: Pod, vocabulary: Vocabulary) -> PodFacts:
         is_windows(spec),
         security is not None and security.fs_group is not None,
         bool(spec.host_network),
+        bool(spec.share_process_namespace),
+        _users(spec),
     )
+
+
+def _users(spec: PodSpec) -> tuple[int, ...]:
+    found = set[int]()
+    if spec.security_context is not None and spec.security_context.run_as_user is not None:
+        found.add(spec.security_context.run_as_user)
+    for containers in (spec.containers, spec.init_containers):
+        for container in containers or ():
+            security = container.security_context
+            if security is not None and security.run_as_user is not None and container.name != SIDECAR:
+                found.add(security.run_as_user)
+    return tuple(sorted(found)) if found else ()

@@ -48,6 +48,10 @@ class VolumeName(msgspec.Struct, frozen=True, gc=False):
     name: str = ""
 
 
+class _User(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    run_as_user: int | None = None
+
+
 class Container(msgspec.Struct, frozen=True, rename="camel"):
     """A container of any of the three lists."""
 
@@ -57,10 +61,12 @@ class Container(msgspec.Struct, frozen=True, rename="camel"):
     volume_mounts: tuple[MountPoint, ...] | None = None
     restart_policy: str | None = None
     """``Always`` makes an init container a native sidecar."""
+    security_context: _User | None = None
 
 
 class _SecurityContext(msgspec.Struct, frozen=True, rename="camel"):
     fs_group: int | None = None
+    run_as_user: int | None = None
 
 
 class _OperatingSystem(msgspec.Struct, frozen=True):
@@ -78,6 +84,7 @@ class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
     node_selector: dict[str, str] | None = None
     os: _OperatingSystem | None = None
     host_network: bool | None = None
+    share_process_namespace: bool | None = None
     security_context: _SecurityContext | None = None
 
 

@@ -7,7 +7,7 @@ the other is reported.
 
 from __future__ import annotations
 
-__all__ = ["EKS_LABELS", "NAMES", "Dialect", "PodFacts", "Reading", "dialects"]
+__all__ = ["EKS_LABELS", "NAMES", "SIDECAR", "Dialect", "PodFacts", "Reading", "dialects"]
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -22,6 +22,9 @@ NAMES = ("native", "pfn", "eks", "azure")
 EKS_LABELS = "eks.amazonaws.com/"
 """Begins the labels of the EKS webhook on pods, whatever the prefix of its annotations is set to."""
 
+SIDECAR = "wif-sidecar"
+"""The container of the native dialect's sidecar, and the volume of its secret."""
+
 
 class PodFacts(NamedTuple):
     """What a dialect may know of a pod. Hashable, and equal for all pods of a workload, so that readings are kept."""
@@ -35,6 +38,10 @@ class PodFacts(NamedTuple):
     has_fs_group: bool = False
     """The kubelet gives the volumes to that group: a mode for owner and group will do."""
     host_network: bool = False
+    shares_processes: bool = False
+    """``shareProcessNamespace``: processes of one container see those of the others."""
+    users: tuple[int, ...] = ()
+    """As whom the pod's containers run, as far as it says so; without the sidecar."""
 
     def annotation(self, key: str) -> str | None:
         """The value of one annotation."""

@@ -2,7 +2,8 @@
 
 A ServiceAccount lists identities (:mod:`~wif.admission.dialects.native_identities`), a pod may choose among them
 (:mod:`~wif.admission.dialects.native_choices`), and gets one volume with everything that the SDKs read
-(:mod:`~wif.admission.dialects.native_files`).
+(:mod:`~wif.admission.dialects.native_files`), or a sidecar that they ask
+(:mod:`~wif.admission.dialects.native_sidecar`).
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from __future__ import annotations
 __all__ = ["check", "read"]
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from wif.admission.accounts import ServiceAccount
 from wif.admission.dialects import PodFacts, Reading
 from wif.admission.dialects.native_choices import Choice, choices, lifetime, parse_pod
 from wif.admission.dialects.native_files import MOUNT_PATH, VOLUME, Files, files, role_session_name
-from wif.admission.dialects.native_identities import Complaints, Identity, parse_account
+from wif.admission.dialects.native_identities import Account, Complaints, Identity, parse_account
+from wif.admission.dialects.native_sidecar import parts as sidecar_parts
+from wif.admission.dialects.native_sidecar import report_mode
 from wif.admission.dialects.values import is_denied
 from wif.admission.findings import Finding
 from wif.admission.injection import EnvGroup, EnvRule, Mount, Part, Variable
@@ -42,30 +46,51 @@ def read(account: ServiceAccount, facts: PodFacts, settings: WebhookSettings) ->
         (identity.cloud, identity.name): lifetime(identity, said, wishes, complaints, settings)
         for identity in identities
     }
-    findings = tuple(dict.fromkeys((*said.findings, *complaints.findings)))
+    if wishes.is_sidecar and chosen:
+        report_mode(chosen, facts, complaints, settings)
+    findings = _together(said, complaints)
     if not chosen or is_denied(findings):
         return Reading((), findings)
+    if wishes.is_sidecar:
+        made = sidecar_parts(account, chosen, identities, lifetimes, facts, settings, complaints)
+        parts = tuple(replace(part, identity=_becomes(choice.identity, account)) for choice, part in made)
+        return Reading(parts, _together(said, complaints))
     laid_out = files(account, identities, lifetimes, facts, settings)
     return Reading(tuple(_part(choice, laid_out, account, settings) for choice in chosen), findings)
 
 
 def check(annotations: Mapping[str, str], settings: WebhookSettings) -> Sequence[Finding]:
     """Say what is wrong with a ServiceAccount's annotations."""
-    return parse_account(annotations, settings).findings
+    said = parse_account(annotations, settings)
+    complaints = Complaints(settings.prefix, said.about)
+    if said.is_sidecar and settings.sidecar_image is None:
+        complaints.no_sidecar_image()
+    if said.is_sidecar and not said.identities:
+        complaints.add(
+            "annotation-without-effect",
+            f"annotation {complaints.start}mode is 'sidecar', and no annotation of {complaints.start} gives an "
+            "identity: those of other dialects get files",
+            "name the identities in this dialect",
+            level="warning",
+        )
+    return _together(said, complaints)
+
+
+def _together(said: Account, complaints: Complaints) -> tuple[Finding, ...]:
+    return tuple(dict.fromkeys((*said.findings, *complaints.findings)))
 
 
 def _part(choice: Choice, laid_out: Files, account: ServiceAccount, settings: WebhookSettings) -> Part:
     """Parts share the volume, and so each of them carries all that feeds it."""
-    identity, becomes, env = choice.identity, _UNDECIDED, list[EnvGroup]()
+    identity, env = choice.identity, list[EnvGroup]()
     if identity is not None:
-        becomes = _becomes(identity, account)
         env += _ENV[choice.cloud](identity, laid_out, account, settings)
     if choice.cloud == "aws" and laid_out.aws_config is not None:
         env.append(_group("absent", AWS_CONFIG_FILE=laid_out.aws_config))
     return Part(
         dialect="native",
         cloud=choice.cloud,
-        identity=becomes,
+        identity=_becomes(identity, account),
         audiences=laid_out.audiences,
         volumes=(laid_out.volume,),
         mounts=(Mount(VOLUME, MOUNT_PATH),),
@@ -76,7 +101,9 @@ def _part(choice: Choice, laid_out: Files, account: ServiceAccount, settings: We
     )
 
 
-def _becomes(identity: Identity, account: ServiceAccount) -> str:
+def _becomes(identity: Identity | None, account: ServiceAccount) -> str:
+    if identity is None:
+        return _UNDECIDED
     values = identity.values
     if identity.cloud == "aws":
         return str(values["role-arn"])

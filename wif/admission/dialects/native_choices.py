@@ -28,6 +28,7 @@ POD_ANNOTATIONS: Mapping[str, str] = {
     "use.CONTAINER": "The same for one container; it goes before `use`.",
     "skip-containers": "Names of containers that get nothing, with commas between them.",
     "token-expiration": "Lifetime of all tokens in seconds.",
+    "mode": "`sidecar`, where the ServiceAccount says `files` or nothing; never the other way round.",
 }
 """What a pod may say, and what it means."""
 
@@ -41,6 +42,8 @@ class Wishes(NamedTuple):
     """The same by container."""
     skip: frozenset[str]
     expiration: int | None
+    is_sidecar: bool = False
+    """It wants the sidecar, or its ServiceAccount does."""
 
 
 class Choice(NamedTuple):
@@ -59,6 +62,7 @@ def parse_pod(facts: PodFacts, account: Account, complaints: Complaints) -> Wish
     use_of: dict[str, Mapping[str, str]] = {}
     skip: frozenset[str] = frozenset()
     expiration = None
+    is_sidecar = account.is_sidecar
     for whole, text in facts.annotations:
         key = whole.removeprefix(complaints.start)
         if key == whole:
@@ -72,8 +76,15 @@ def parse_pod(facts: PodFacts, account: Account, complaints: Complaints) -> Wish
         elif key == "token-expiration":
             expiration = complaints.checked(key, GENERAL[key], text)
         elif key == "mode":
-            if complaints.checked(key, GENERAL[key], text) == "sidecar":
-                complaints.sidecar()
+            mode = complaints.checked(key, GENERAL[key], text)
+            if mode == "files" and account.is_sidecar:
+                complaints.add(
+                    "mode-of-account",
+                    f"annotation {complaints.start}mode is 'files', and the ServiceAccount says 'sidecar': its pods do "
+                    "not hold tokens themselves",
+                    "leave it out",
+                )
+            is_sidecar = is_sidecar or mode == "sidecar"
         elif key.partition(".")[0] in CLOUDS:
             complaints.add(
                 "annotation-of-accounts",
@@ -83,7 +94,7 @@ def parse_pod(facts: PodFacts, account: Account, complaints: Complaints) -> Wish
             )
         else:
             complaints.unknown(key, [known for known in POD_ANNOTATIONS if known != "use.CONTAINER"])
-    return Wishes(use, use_of, skip, expiration)
+    return Wishes(use, use_of, skip, expiration, is_sidecar)
 
 
 def _use(complaints: Complaints, account: Account, key: str, text: str, container: str = "") -> dict[str, str]:

@@ -199,8 +199,8 @@ GENERAL: Mapping[str, Field] = {
     "mode": Field(
         "mode-malformed",
         _mode,
-        "files",
-        "`files`, the default. `sidecar` is reserved: it is refused until there is one.",
+        "files or sidecar",
+        "`files`, the default, or `sidecar`: a container beside the others holds the tokens and serves credentials.",
     ),
     "token-expiration": _COMMON["token-expiration"]._replace(
         meaning="Lifetime in seconds for identities that say none, and the longest that a pod may ask for."

@@ -12,7 +12,19 @@ An identity has a token of its own where it asks for another audience than the c
 
 from __future__ import annotations
 
-__all__ = ["MOUNT_PATH", "VOLUME", "Files", "files", "role_session_name"]
+__all__ = [
+    "MOUNT_PATH",
+    "VOLUME",
+    "Files",
+    "TokenFile",
+    "WrittenFile",
+    "files",
+    "role_session_name",
+    "shared_tokens",
+    "token_kind",
+    "token_volume",
+    "volume_mode",
+]
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -51,13 +63,17 @@ class Files(NamedTuple):
     """The path of the profiles, where there are several AWS identities."""
 
 
-class _Token(NamedTuple):
+class TokenFile(NamedTuple):
+    """A token in the volume."""
+
     path: str
     audience: str
     seconds: int
 
 
-class _File(NamedTuple):
+class WrittenFile(NamedTuple):
+    """A file in the volume whose text stands in an annotation of the pod."""
+
     annotation: str
     path: str
     text: str
@@ -76,9 +92,9 @@ def files(
         identities: those of the clouds that the pod does not do without, in the order of the clouds.
         lifetimes: seconds by cloud and name. Identities that share a token get the shortest of theirs.
     """
-    tokens = _tokens(identities, lifetimes, settings)
+    tokens = shared_tokens(identities, lifetimes, settings)
     paths = {
-        (identity.cloud, identity.name): _inside(tokens[_kind(identity, settings)].path, facts)
+        (identity.cloud, identity.name): _inside(tokens[token_kind(identity, settings)].path, facts)
         for identity in identities
     }
     roles = [identity for identity in identities if identity.cloud == "aws"]
@@ -89,7 +105,7 @@ def files(
     }
     profiles = [_profiles(account, roles, paths, settings)] if len(roles) > 1 else []
     return Files(
-        volume=Volume(_volume(tokens.values(), [*profiles, *google.values()], _mode(facts, settings))),
+        volume=Volume(token_volume(tokens.values(), [*profiles, *google.values()], volume_mode(facts, settings))),
         annotations={file.annotation: file.text for file in (*profiles, *google.values())},
         audiences=tuple(dict.fromkeys(token.audience for token in tokens.values())),
         tokens=paths,
@@ -104,21 +120,22 @@ def role_session_name(account: ServiceAccount) -> str:
     return re.sub(r"[^\w+=,.@-]", "-", head + account.name[-(64 - len(head)) :], flags=re.ASCII)
 
 
-def _tokens(
+def shared_tokens(
     identities: Sequence[Identity], lifetimes: Mapping[tuple[str, str], int], settings: WebhookSettings
-) -> dict[tuple[str, str], _Token]:
+) -> dict[tuple[str, str], TokenFile]:
     """By cloud and audience: identities that have both in common share a token."""
-    found: dict[tuple[str, str], _Token] = {}
+    found: dict[tuple[str, str], TokenFile] = {}
     for identity in identities:
-        kind = _kind(identity, settings)
+        kind = token_kind(identity, settings)
         folder = identity.cloud if kind[1] == _audience(identity.cloud, settings) else f"{kind[0]}/{identity.name}"
         seconds = lifetimes[identity.cloud, identity.name]
-        before = found.get(kind, _Token(f"{folder}/token", kind[1], seconds))
+        before = found.get(kind, TokenFile(f"{folder}/token", kind[1], seconds))
         found[kind] = before._replace(seconds=min(before.seconds, seconds))
     return found
 
 
-def _kind(identity: Identity, settings: WebhookSettings) -> tuple[str, str]:
+def token_kind(identity: Identity, settings: WebhookSettings) -> tuple[str, str]:
+    """Cloud and audience of an identity's token."""
     return identity.cloud, identity.values.get("audience", _audience(identity.cloud, settings))
 
 
@@ -126,7 +143,7 @@ def _audience(cloud: str, settings: WebhookSettings) -> str:
     return str(getattr(settings, f"{cloud}_audience"))
 
 
-def _credentials(identity: Identity, token: str, settings: WebhookSettings) -> _File:
+def _credentials(identity: Identity, token: str, settings: WebhookSettings) -> WrittenFile:
     is_default = identity.name == DEFAULT
     document = external_account(
         ExternalAccountFile(
@@ -136,7 +153,7 @@ def _credentials(identity: Identity, token: str, settings: WebhookSettings) -> _
             region=identity.values.get("region"),
         )
     )
-    return _File(
+    return WrittenFile(
         annotation=f"{settings.prefix}/file.gcp{'' if is_default else f'.{identity.name}'}",
         path=f"gcp/{'' if is_default else f'{identity.name}/'}credentials.json",
         text=msgspec.json.format(document, indent=-1),
@@ -145,7 +162,7 @@ def _credentials(identity: Identity, token: str, settings: WebhookSettings) -> _
 
 def _profiles(
     account: ServiceAccount, roles: Sequence[Identity], paths: Mapping[tuple[str, str], str], settings: WebhookSettings
-) -> _File:
+) -> WrittenFile:
     text = ""
     for role in roles:
         profile = WebIdentityProfile(
@@ -155,11 +172,11 @@ def _profiles(
             region=role.values.get("region"),
         )
         text = edit(text, role.name, web_identity_settings(profile))
-    return _File(f"{settings.prefix}/file.aws", "aws/config", text)
+    return WrittenFile(f"{settings.prefix}/file.aws", "aws/config", text)
 
 
-def _volume(tokens: Iterable[_Token], texts: Sequence[_File], mode: int) -> dict[str, Any]:
-    """With the defaults of the API server written out: what is stored is then what was injected."""
+def token_volume(tokens: Iterable[TokenFile], texts: Sequence[WrittenFile], mode: int) -> dict[str, Any]:
+    """The volume, with the defaults of the API server written out: what is stored is then what was injected."""
     sources: list[dict[str, Any]] = [
         {
             "serviceAccountToken": {
@@ -182,7 +199,8 @@ def _volume(tokens: Iterable[_Token], texts: Sequence[_File], mode: int) -> dict
     return {"name": VOLUME, "projected": {"defaultMode": mode, "sources": sources}}
 
 
-def _mode(facts: PodFacts, settings: WebhookSettings) -> int:
+def volume_mode(facts: PodFacts, settings: WebhookSettings) -> int:
+    """Of the files in the volume."""
     if settings.token_mode is not None:
         return settings.token_mode
     return _MODE_OF_GROUP if facts.has_fs_group else _MODE_OF_ALL

@@ -53,6 +53,8 @@ class Account(NamedTuple):
     findings: tuple[Finding, ...]
     about: str
     """The ServiceAccount as messages call it."""
+    is_sidecar: bool = False
+    """A sidecar serves credentials, in place of files."""
 
 
 class Complaints:
@@ -89,12 +91,12 @@ class Complaints:
         message = f"annotation {self.start}{quoted(key)[1:-1]} is unknown, and does nothing"
         self.add("annotation-unknown", message, hint, level="warning")
 
-    def sidecar(self) -> None:
-        """The mode that is reserved."""
+    def no_sidecar_image(self) -> None:
+        """The operator has given no image for the mode ``sidecar``."""
         self.add(
-            "sidecar-unsupported",
-            f"annotation {self.start}mode is 'sidecar', which is reserved: there is no sidecar yet",
-            "write files, or leave it out",
+            "setting-missing",
+            f"annotation {self.start}mode is 'sidecar', and the setting sidecar_image is missing",
+            "write files, or have the operator set it",
         )
 
 
@@ -114,14 +116,18 @@ def parse_account(annotations: Mapping[str, str], settings: WebhookSettings, abo
             complaints.unknown(key, _known(found))
         else:
             _note(complaints, said, found, text)
-    if general.get("mode") == "sidecar":
-        complaints.sidecar()
     identities: dict[str, dict[str, Identity]] = {}
     for cloud, name in sorted(said, key=lambda row: (row[0], row[1] != DEFAULT, row[1])):
         identity = _identity(complaints, cloud, name, said[cloud, name], settings)
         if identity is not None:
             identities.setdefault(cloud, {})[name] = identity
-    return Account(identities, general.get("token-expiration"), tuple(complaints.findings), about)
+    return Account(
+        identities,
+        general.get("token-expiration"),
+        tuple(complaints.findings),
+        about,
+        is_sidecar=general.get("mode") == "sidecar",
+    )
 
 
 def _known(found: re.Match[str] | None) -> list[str]:
