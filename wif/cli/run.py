@@ -33,7 +33,7 @@ _LOGGER = logging.getLogger("wif.run")
 WAIT_SECONDS = 30
 """As long as one exchange with all its attempts may take."""
 _HEADER_BYTES = 32
-_EXAMPLE = "wif run --aws-role-arn arn:aws:iam::111122223333:role/app --file token -- aws sts get-caller-identity"
+_EXAMPLE = "wif run --aws-role-arn arn:aws:iam::111122223333:role/app --file token -- env"
 
 
 @click.command(

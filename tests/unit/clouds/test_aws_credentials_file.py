@@ -1,0 +1,73 @@
+"""AWS' shared credentials file: our profiles are replaced, all else stays."""
+
+from __future__ import annotations
+
+import configparser
+from datetime import UTC, datetime
+
+import pytest
+
+from wif.clouds.aws_credentials_file import MARK, foreign_profiles, with_profiles
+from wif.core.credentials import AwsCredentials
+from wif.errors import ConfigurationError
+
+SECRET = "se/cr+et=="
+
+
+def keys(serial: int = 1, **changes: str) -> AwsCredentials:
+    values = {"access_key_id": f"ASIA{serial}", "secret_access_key": SECRET, "session_token": f"tok/en{serial}=="}
+    expires_at = datetime(2026, 11, 23, 18, tzinfo=UTC)
+    return AwsCredentials(**{**values, **changes}, expires_at=expires_at, lifetime_seconds=3600)  # type: ignore[arg-type]  # texts
+
+
+def read(text: str) -> configparser.RawConfigParser:
+    parser = configparser.RawConfigParser()  # as botocore has it: no interpolation, nothing twice
+    parser.read_string(text)
+    return parser
+
+
+def test_a_new_file() -> None:
+    assert with_profiles("", {"default": keys()}) == (
+        "[default]\n"
+        "# written by wif, and again before these keys expire at 2026-11-23T18:00:00Z\n"
+        "aws_access_key_id = ASIA1\n"
+        f"aws_secret_access_key = {SECRET}\n"
+        "aws_session_token = tok/en1==\n"
+    )
+
+
+def test_several_profiles_share_a_file() -> None:
+    both = with_profiles(with_profiles("", {"a": keys(1), "b": keys(2)}), {"b": keys(3)})
+    parser = read(both)
+    assert parser.get("a", "aws_access_key_id") == "ASIA1"
+    assert parser.get("b", "aws_session_token") == "tok/en3=="
+    assert both.index("[a]") < both.index("[b]")
+
+
+def test_what_others_wrote_stays() -> None:
+    foreign = "# mine\n[other]\naws_access_key_id = AKIA\nnote = x\n  [not a header]"
+    text = with_profiles(foreign, {"default": keys()})
+    assert text.startswith(f"{foreign}\n[default]\n")
+    assert with_profiles(text, {"default": keys()}) == text, "writing again changes nothing"
+
+
+def test_a_profile_of_somebody_else_is_not_replaced() -> None:
+    text = "[default]\naws_access_key_id = AKIA\n"
+    assert foreign_profiles(text, ["default", "a"]) == ("default",)
+    with pytest.raises(ConfigurationError) as caught:
+        with_profiles(text, {"default": keys()})
+    assert caught.value.code == "config-foreign"
+
+
+def test_a_profile_that_is_there_twice_is_written_once() -> None:
+    twice = f"[default]\n{MARK}\n[default]\n{MARK}\n"
+    assert read(with_profiles(twice, {"default": keys()})).sections() == ["default"]
+
+
+@pytest.mark.parametrize("name", ["access_key_id", "secret_access_key", "session_token"])
+@pytest.mark.parametrize("value", ["", "a b", "a\nb", "a\r[default]", "é"])
+def test_keys_that_break_the_format_are_refused_and_not_shown(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        with_profiles("", {"default": keys(**{name: value})})
+    assert value not in caught.value.message or not value
+    assert SECRET not in str(caught.value)
