@@ -536,7 +536,7 @@ def test_the_exports_of_all_three_lead_all_three_sdks(shell: Shell) -> None:
 EVERY = dict(leaves(cli))
 SLOW = {
     *(("demo",), ("emulator",), ("issuer", "serve"), ("issuer", "watch"), ("token", "request")),
-    ("webhook", "serve"),
+    *(("sidecar", "serve"), ("webhook", "serve")),
 }
 """Examples that run for good, or need a cluster: they have tests of their own."""
 

@@ -54,8 +54,8 @@ _STEPS = ("abort", "adopt", "advance", "forget", "plan", "remove", "retire", "st
 KEYS = {f"keys {name}" for name in _STEPS}
 """Run in test_keys_command.py, against an API server."""
 
-SERVERS = {"issuer serve", "issuer watch", "webhook serve"}
-"""Held to their schemas at each start in test_issuer_serve.py, test_issuer_watch.py and test_webhook_server.py."""
+SERVERS = {"issuer serve", "issuer watch", "sidecar serve", "webhook serve"}
+"""Held to their schemas at each start in the tests of each: test_issuer_serve.py and so on."""
 
 WEBHOOK = {"webhook explain"}
 """Held to its schema in each test of test_webhook_explain.py."""

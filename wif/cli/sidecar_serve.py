@@ -28,16 +28,12 @@ INIT_SECONDS = 120
 """An outage may end meanwhile; the kubelet starts an init container that failed anew, later each time."""
 GRACE_SECONDS = 10
 """A native sidecar is stopped when the applications have gone: nobody asks any more."""
-WAIT_SECONDS = 60
-"""A refusal ends the wait at once; kubelet starts an init container anew."""
 
 
 @command("serve", example="wif sidecar serve --gce-metadata", log_level="info")
 @sidecar_options
 @click.option("--init", is_flag=True, help="Write the files once and end; serve nothing.")
 @click.option("--wait", type=Duration(), default=INIT_SECONDS, show_default=True, help="With --init: how long.")
-@click.option("--init", is_flag=True, help="Write the files, each with a credential, and end: for an init container.")
-@click.option("--wait", type=Duration(), default=WAIT_SECONDS, show_default=True, help="Of --init, for credentials.")
 @click.option("--no-health", is_flag=True, help="No /healthz, /readyz and /metrics.")
 @click.option("--max-connections", type=click.IntRange(1, 100_000), default=2000, show_default=True, help="At once.")
 @click.option("--grace", type=Duration(), default=GRACE_SECONDS, show_default=True, help="Longest stop after SIGTERM.")
@@ -85,18 +81,6 @@ def _init(context: click.Context, settings: SidecarSettings, wait_seconds: int) 
         click.echo(f"{len(settings.served)} identities are ready, {written} files are written")
 
 
-def _prepare(context: click.Context, settings: SidecarSettings, wait_seconds: int) -> None:
-    import asyncio  # noqa: PLC0415  # only for this command
-
-    from wif.serve.first_credentials import prepare_files  # noqa: PLC0415  # only with --init
-
-    number = asyncio.run(prepare_files(settings, environ=os.environ, wait_seconds=wait_seconds))
-    if wants_json(context):
-        print_json({"files": [file.path for file in settings.files]})
-    else:
-        click.echo(f"every identity has a credential; {number} of them written to files")
-
-
 def _serve(context: click.Context, service: SidecarService, grace: int, options: Any) -> None:
     from wif.serve.httpd import logged, run  # noqa: PLC0415  # only for this command
     from wif.serve.sidecar_files import SidecarFiles  # noqa: PLC0415  # only for this command
@@ -135,7 +119,7 @@ def _health(
     from wif.serve.httpd import Address, HttpServer, Limits  # noqa: PLC0415  # loaded by now
 
     registry = new_registry()
-    service.register_metrics(registry, servers, files)
+    service.register_metrics(registry, servers)
     files.register_metrics(registry)
     health = HealthApp(registry=registry, unhealthy=service.unhealthy, unready=service.unready)
     address = Address.parse(service.settings.health_listen)

@@ -144,7 +144,7 @@ class SidecarService:
         if self._load is not None:
             task = asyncio.get_running_loop().create_task(self._watch(self._load))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(self._ended)
 
     def stop(self) -> None:
         """The word to stop has come: nothing is reloaded any more. Requests are answered to the end."""
@@ -223,6 +223,11 @@ class SidecarService:
                 self.reload_failures += 1
                 _LOGGER.error("the new settings are not used, those before stay: %s", error.message)
 
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _LOGGER.critical("settings are not reloaded any more: an unexpected %s, a defect", type(error).__name__)
+
     def apply(self, settings: SidecarSettings) -> None:
         """Serve other settings from now on. What has not changed keeps its credential.
 
@@ -282,7 +287,7 @@ class SidecarService:
         return reasons
 
     def register_metrics(self, registry: CollectorRegistry, servers: Sequence[HttpServer]) -> None:
-        """Have a registry show this service."""
+        """Have a registry show this service; its parts have metrics of their own."""
         from wif.serve.sidecar_metrics import SidecarMetrics  # noqa: PLC0415 - an extra
 
         registry.register(SidecarMetrics(self, servers))
