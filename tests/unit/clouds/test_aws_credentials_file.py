@@ -68,6 +68,6 @@ def test_a_profile_that_is_there_twice_is_written_once() -> None:
 @pytest.mark.parametrize("value", ["", "a b", "a\nb", "a\r[default]", "é"])
 def test_keys_that_break_the_format_are_refused_and_not_shown(name: str, value: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        with_profiles("", {"default": keys(**{name: value})})
+        with_profiles("", {"default": keys(1, **{name: value})})
     assert value not in caught.value.message or not value
     assert SECRET not in str(caught.value)

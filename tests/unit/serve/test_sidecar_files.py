@@ -1,0 +1,427 @@
+"""Files that are kept: written, rewritten ahead, kept when nothing new comes, and never wrong in between."""
+
+from __future__ import annotations
+
+import asyncio
+import configparser
+import itertools
+import logging
+import os
+import stat
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from tests.unit.exchange.canned import (
+    NOW,
+    Answer,
+    Canned,
+    aws_error,
+    aws_keys,
+    entra_token,
+    google_token,
+    subject_token,
+)
+from wif.config.sidecar import AwsIdentity, AzureIdentity, FileOutput, GcpIdentity, Identity, SidecarSettings
+from wif.core.freshness import Limits
+from wif.errors import ConfigurationError, UnavailableError, WifError
+from wif.exchange.clocks import Clocks
+from wif.serve.first_credentials import first_credentials
+from wif.serve.keeper import Keeper
+from wif.serve.sidecar_files import SidecarFiles
+from wif.serve.sidecar_identities import Identities
+
+LIMITS = Limits(exchanges_per_minute=1000, attempts=1, failure_backoff_seconds=0.05, failure_backoff_max_seconds=0.1)
+GCP = "projects/1/locations/global/workloadIdentityPools/p/providers/k"
+TENANT, CLIENT = "11111111-2222-3333-4444-555555555555", "66666666-7777-8888-9999-000000000000"
+SCOPE = "https://vault.azure.net/.default"
+WAIT_SECONDS = 10.0
+DOWN = UnavailableError("the cloud is down", code="cloud-unavailable")
+
+
+class Shifted:
+    """A wall clock that stands at the tests' time and can be moved."""
+
+    def __init__(self) -> None:
+        self.ahead = NOW - time.time()
+
+    def clocks(self) -> Clocks:
+        return Clocks(
+            steady=lambda: time.monotonic() + self.ahead,
+            wall=lambda: time.time() + self.ahead,
+            monotonic=time.monotonic,
+        )
+
+
+class Bench:
+    """Identities with prepared answers, and a directory for the files."""
+
+    def __init__(self, folder: Path, answers: dict[str, Sequence[Answer]] | None = None) -> None:
+        self.folder = folder
+        self.clock = Shifted()
+        self.sender = Canned(
+            {
+                "AssumeRoleWithWebIdentity": [aws_keys(serial) for serial in range(1, 9)],
+                "token": [google_token(serial, life_seconds=3600) for serial in range(1, 9)],
+                **(answers or {}),
+            }
+        )
+        self.entra = Canned({"token": [entra_token(1)]})
+        self.token = folder / "token"
+        self.token.write_text(subject_token())
+
+    def transport(self, cloud: str) -> Canned:
+        return self.entra if cloud == "azure" else self.sender
+
+    def file(self, kind: Any, name: str = "file", **changes: Any) -> FileOutput:
+        identity = {"aws-credentials": "aws", "gcp-access-token": "gcp", "azure-token": "azure"}.get(kind, "gcp")
+        if kind == "azure-token":
+            changes.setdefault("scope", SCOPE)
+        return FileOutput(**{"identity": identity, "kind": kind, "path": str(self.folder / name)} | changes)
+
+    def settings(self, *files: FileOutput) -> SidecarSettings:
+        every: dict[str, Identity] = {
+            "aws": AwsIdentity(role_arn="arn:aws:iam::111122223333:role/app"),
+            "other": AwsIdentity(role_arn="arn:aws:iam::111122223333:role/other"),
+            "gcp": GcpIdentity(provider=GCP),
+            "azure": AzureIdentity(tenant_id=TENANT, client_id=CLIENT),
+        }
+        used = {file.identity for file in files} or {"gcp"}
+        identities = {name: identity for name, identity in every.items() if name in used}
+        return SidecarSettings(
+            identities=identities, token_file=str(self.token), files=files, aws_container=False, app_service=False
+        )
+
+    def run(self, *files: FileOutput, scenario: Callable[[SidecarFiles], Awaitable[None]]) -> None:
+        """Keep the files while a scenario goes on."""
+
+        async def keep() -> None:
+            identities = Identities(
+                self.settings(*files),
+                environ={},
+                limits=LIMITS,
+                clocks=self.clock.clocks(),
+                transport=self.transport,
+            )
+            keeper = Keeper(identities, longest_sleep_seconds=0.05)
+            try:
+                kept = SidecarFiles(
+                    identities, keeper, environ=dict(os.environ), clocks=self.clock.clocks(), look_seconds=0.05
+                )
+                keeper.start()
+                kept.start()
+                await asyncio.wait_for(scenario(kept), 3 * WAIT_SECONDS)
+            finally:
+                await keeper.stop()
+                identities.close()
+
+        asyncio.run(keep())
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+async def until(condition: Callable[[], object], what: str = "") -> None:
+    ends = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < ends, what or "waited for too long"
+        await asyncio.sleep(0.01)
+
+
+def text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [("gcp-access-token", "ya29.federated-1"), ("azure-token", "eyJ.entra.1"), ("federated-token", subject_token())],
+)
+def test_a_token_is_the_whole_file(bench: Bench, kind: str, content: str) -> None:
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: not files.problems())
+        assert (bench.folder / "file").read_bytes() == content.encode(), "no newline at the end"
+
+    bench.run(bench.file(kind, mode=0o640), scenario=scenario)
+    assert stat.S_IMODE((bench.folder / "file").stat().st_mode) == 0o640
+
+
+def test_a_file_is_private_where_nobody_says_otherwise(bench: Bench) -> None:
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: not files.problems())
+
+    bench.run(bench.file("gcp-access-token"), scenario=scenario)
+    assert stat.S_IMODE((bench.folder / "file").stat().st_mode) == 0o600
+
+
+def test_two_roles_share_a_credentials_file(bench: Bench) -> None:
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: not files.problems())
+        parser = configparser.RawConfigParser()
+        parser.read(bench.folder / "file")
+        assert {parser.get(name, "aws_access_key_id") for name in ("default", "second")} == {
+            "ASIA000000000001",
+            "ASIA000000000002",
+        }
+
+    shared = (bench.file("aws-credentials"), bench.file("aws-credentials", identity="other", profile="second"))
+    bench.run(*shared, scenario=scenario)
+
+
+def test_one_role_that_is_refused_does_not_keep_the_other_from_the_file(tmp_path: Path) -> None:
+    def first_only(request: Any) -> Any:
+        return aws_error("AccessDenied", "no", 403) if b"other" in request.body else aws_keys(1)
+
+    bench = Bench(tmp_path, {"AssumeRoleWithWebIdentity": [first_only]})
+
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: "ASIA" in text(bench.folder / "file"))
+        await until(lambda: "1 of 2" in " ".join(files.problems()) and "pending" not in files.problems()[0])
+        assert "other" not in files.problems()[0], "no names of identities"
+
+    bench.run(
+        bench.file("aws-credentials"),
+        bench.file("aws-credentials", identity="other", profile="second"),
+        scenario=scenario,
+    )
+
+
+def test_a_file_is_rewritten_before_what_it_holds_expires(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, {"token": [google_token(serial, life_seconds=2) for serial in range(1, 30)]})
+    path = bench.folder / "file"
+
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: not files.problems())
+        seen: dict[str, float] = {}
+        ends = time.monotonic() + 5
+        while time.monotonic() < ends:
+            seen.setdefault(path.read_text(), time.monotonic())
+            await asyncio.sleep(0.01)
+        moments = list(seen.values())
+        assert len(moments) >= 3
+        assert all(later - earlier < 2.0 for earlier, later in itertools.pairwise(moments)), "never expired"
+        assert files.counts() == {"valid": 1, "expired": 0, "nothing": 0}
+
+    bench.run(bench.file("gcp-access-token"), scenario=scenario)
+
+
+def test_what_has_expired_is_kept_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(tmp_path, {"token": [google_token(1, life_seconds=1), *([DOWN] * 1000)]})
+    path = bench.folder / "file"
+
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: files.counts()["expired"] == 1)
+        assert path.read_text() == "ya29.federated-1"
+        assert "1 of 1 files hold no valid credential: cloud-unavailable" in files.problems()
+        metrics = CollectorRegistry()
+        files.register_metrics(metrics)
+        assert metrics.get_sample_value("wif_sidecar_files", {"holds": "expired"}) == 1
+        assert metrics.get_sample_value("wif_sidecar_file_failures_total") == 1, "each reason once, not each look"
+        bench.sender.answers = {"token": [google_token(7)]}
+        await until(lambda: not files.problems())
+        assert path.read_text() == "ya29.federated-7", "it recovers by itself"
+
+    with caplog.at_level(logging.INFO):
+        bench.run(bench.file("gcp-access-token"), scenario=scenario)
+    assert "holds what has expired" in caplog.text
+    assert "ya29" not in caplog.text
+
+
+def test_a_federated_token_follows_the_projected_file(bench: Bench) -> None:
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: not files.problems())
+        new = bench.folder / "new"
+        new.write_text(subject_token(serial=2) + "\n")
+        new.replace(bench.token)
+        await until(lambda: text(bench.folder / "file") == subject_token(serial=2))
+
+    bench.run(bench.file("federated-token"), scenario=scenario)
+
+
+def test_a_projected_file_that_is_broken_for_a_moment_changes_nothing(bench: Bench) -> None:
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: not files.problems())
+        bench.token.write_text("")
+        await until(lambda: files.failures == 1)
+        assert text(bench.folder / "file") == subject_token()
+        assert not files.problems(), "what it holds is still valid"
+
+    bench.run(bench.file("federated-token"), scenario=scenario)
+
+
+def test_a_file_that_somebody_removed_comes_back(bench: Bench) -> None:
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: not files.problems())
+        (bench.folder / "file").unlink()
+        await until(lambda: text(bench.folder / "file"))
+
+    bench.run(bench.file("gcp-access-token"), scenario=scenario)
+
+
+def test_a_symlink_is_replaced_and_not_followed(bench: Bench) -> None:
+    elsewhere = bench.folder / "elsewhere"
+    elsewhere.write_text("untouched")
+    (bench.folder / "file").symlink_to(elsewhere)
+
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: not files.problems())
+        assert elsewhere.read_text() == "untouched"
+        assert not (bench.folder / "file").is_symlink()
+
+    bench.run(bench.file("gcp-access-token"), scenario=scenario)
+
+
+def test_a_reader_never_sees_a_part(bench: Bench) -> None:
+    seen: set[str] = set()
+
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: not files.problems())
+        for serial in range(2, 30):
+            bench.token.write_text(subject_token(serial=serial))
+            for _ in range(10):
+                seen.add(text(bench.folder / "file"))
+                await asyncio.sleep(0.003)
+
+    bench.run(bench.file("federated-token"), scenario=scenario)
+    assert seen <= {subject_token(serial=serial) for serial in range(30)}
+
+
+def _refused(bench: Bench, *files: FileOutput) -> ConfigurationError:
+    async def scenario(_: SidecarFiles) -> None:
+        raise AssertionError("it was not refused")
+
+    with pytest.raises(ConfigurationError) as caught:
+        bench.run(*files, scenario=scenario)
+    assert not bench.sender.requests, "nothing is asked of a cloud"
+    return caught.value
+
+
+def test_a_directory_that_is_not_there_is_refused_at_start(bench: Bench) -> None:
+    error = _refused(bench, bench.file("gcp-access-token", "nowhere/file"))
+    assert (error.code, "is not there" in error.message) == ("file-unusable", True)
+
+
+def test_a_directory_in_the_file_s_place_is_refused_at_start(bench: Bench) -> None:
+    (bench.folder / "file").mkdir()
+    assert "is a directory" in _refused(bench, bench.file("gcp-access-token")).message
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_without_permission_is_refused_at_start(bench: Bench) -> None:
+    (bench.folder / "closed").mkdir(mode=0o500)
+    assert "may not be written to" in _refused(bench, bench.file("gcp-access-token", "closed/file")).message
+
+
+def test_a_profile_of_somebody_else_is_refused_at_start(bench: Bench) -> None:
+    path = bench.folder / "file"
+    path.write_text("[default]\naws_access_key_id = AKIAMINE\n")
+    assert _refused(bench, bench.file("aws-credentials")).code == "config-foreign"
+    assert "AKIAMINE" in path.read_text()
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"#" * (1024 * 1024 + 1)])
+def test_a_credentials_file_that_is_none_is_refused_at_start(bench: Bench, content: bytes) -> None:
+    (bench.folder / "file").write_bytes(content)
+    assert _refused(bench, bench.file("aws-credentials")).code == "file-unusable"
+
+
+def test_profiles_beside_ours_stay(bench: Bench) -> None:
+    path = bench.folder / "file"
+    path.write_text("[mine]\naws_access_key_id = AKIAMINE\n")
+
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: not files.problems())
+        assert path.read_text().startswith("[mine]\naws_access_key_id = AKIAMINE\n[default]\n")
+
+    bench.run(bench.file("aws-credentials"), scenario=scenario)
+
+
+def test_other_files_are_kept_after_a_reload(bench: Bench) -> None:
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: not files.problems())
+        files.replace(bench.settings(bench.file("gcp-access-token", "second")))
+        await until(lambda: text(bench.folder / "second"))
+        assert text(bench.folder / "file"), "nothing is removed"
+
+    bench.run(bench.file("gcp-access-token"), scenario=scenario)
+
+
+def test_a_directory_that_goes_away_is_told_and_survived(bench: Bench) -> None:
+    folder = bench.folder / "volume"
+    folder.mkdir()
+
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: not files.problems())
+        folder.rename(bench.folder / "away")
+        await until(lambda: files.failures == 1)
+        (bench.folder / "away").rename(folder)
+        (folder / "file").unlink()
+        await until(lambda: text(folder / "file"))
+
+    bench.run(bench.file("gcp-access-token", "volume/file"), scenario=scenario)
+
+
+def test_writing_once_raises_what_is_wrong(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, {"token": [google_token()]})
+
+    async def once() -> None:
+        identities = Identities(
+            bench.settings(bench.file("gcp-access-token"), bench.file("federated-token", "raw")),
+            environ={},
+            limits=LIMITS,
+            clocks=bench.clock.clocks(),
+            transport=bench.transport,
+        )
+        try:
+            files = SidecarFiles(identities, Keeper(identities), environ={}, clocks=bench.clock.clocks())
+            await first_credentials(identities, wait_seconds=5)
+            bench.token.write_text("")
+            with pytest.raises(WifError) as caught:
+                await files.write_all()
+            assert caught.value.code == "token-empty"
+            assert text(bench.folder / "file") == "ya29.federated-1", "the others are written"
+        finally:
+            identities.close()
+
+    asyncio.run(once())
+
+
+def test_first_credentials_wait_out_an_outage_and_not_a_refusal(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, {"token": [DOWN, DOWN, google_token()]})
+
+    async def wait(*files: FileOutput, seconds: float = 10) -> None:
+        identities = Identities(
+            bench.settings(*files),
+            environ={},
+            limits=LIMITS,
+            clocks=bench.clock.clocks(),
+            transport=bench.transport,
+        )
+        try:
+            await first_credentials(identities, wait_seconds=seconds)
+        finally:
+            identities.close()
+
+    asyncio.run(wait(bench.file("gcp-access-token")))
+    bench.sender.answers = {
+        "AssumeRoleWithWebIdentity": [aws_error("AccessDenied", "no", 403)],
+        "token": [bench.sender.hang],
+    }
+    began = time.monotonic()
+    with pytest.raises(WifError) as refused:
+        asyncio.run(wait(bench.file("gcp-access-token"), bench.file("aws-credentials", "aws")))
+    assert refused.value.cloud == "aws"
+    assert time.monotonic() - began < 5, "a refusal ends the wait though another cloud has not answered"
+    bench.sender.answers = {"token": [DOWN]}
+    with pytest.raises(WifError, match="the cloud is down"):
+        asyncio.run(wait(bench.file("gcp-access-token"), seconds=0.3))
+    bench.sender.aborted.clear()
+    bench.sender.answers = {"token": [bench.sender.hang]}
+    with pytest.raises(WifError) as late:
+        asyncio.run(wait(bench.file("gcp-access-token"), seconds=0.3))
+    assert late.value.code == "timeout"
