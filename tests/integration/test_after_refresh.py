@@ -1,0 +1,153 @@
+"""What happens after a file was written: signals to real processes, commands that fail, hang and talk too much."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wif.config.sidecar import AfterRefresh, FileOutput
+from wif.serve.after_refresh import Afterwards, processes_named, send_signal
+
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
+
+SECRET = "eyJhbGciOiJub25lIn0.c2VjcmV0LXBheWxvYWQ.c2lnbmF0dXJl"
+WAIT_SECONDS = 10.0
+_LISTENER = """
+import signal, sys, time
+signal.signal(signal.SIGHUP, lambda *_: (print("hung up", flush=True), sys.exit(0)))
+print("ready", flush=True)
+time.sleep(30)
+"""
+
+
+def output(folder: Path, **after: Any) -> FileOutput:
+    return FileOutput(identity="app", kind="federated-token", path=str(folder / "token"), after=AfterRefresh(**after))
+
+
+def act(*files: FileOutput, environ: dict[str, str] | None = None, seconds: float = 5.0, times: int = 1) -> Afterwards:
+    """Begin for each file, and wait for everything to end."""
+
+    async def begin() -> Afterwards:
+        afterwards = Afterwards(os.environ if environ is None else environ, command_seconds=seconds)
+        for _ in range(times):
+            for file in files:
+                afterwards.begin(file, (SECRET,))
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0.01)
+        return afterwards
+
+    return asyncio.run(begin())
+
+
+@contextmanager
+def listener(*command: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that ends well when it gets SIGHUP."""
+    with subprocess.Popen(
+        [*(command or (sys.executable,)), "-c", _LISTENER], stdout=subprocess.PIPE, text=True
+    ) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+            yield child
+        finally:
+            child.kill()
+
+
+def test_a_signal_by_pid_file(tmp_path: Path) -> None:
+    with listener() as child:
+        (tmp_path / "pid").write_text(f"{child.pid}\n")
+        done = act(output(tmp_path, signal="HUP", pid_file=str(tmp_path / "pid")))
+        assert child.wait(WAIT_SECONDS) == 0
+        assert done.failures == 0
+
+
+@pytest.mark.parametrize("content", ["", "0", "-1", "no number", "self"])
+def test_a_pid_file_that_names_nobody_of_ours(tmp_path: Path, content: str) -> None:
+    (tmp_path / "pid").write_text(str(os.getpid()) if content == "self" else content)
+    assert act(output(tmp_path, signal="HUP", pid_file=str(tmp_path / "pid"))).failures == 1
+    assert act(output(tmp_path, signal="HUP", pid_file=str(tmp_path / "nowhere"))).failures == 1
+
+
+def test_a_signal_to_a_process_that_has_ended(tmp_path: Path) -> None:
+    with listener() as child:
+        child.kill()
+        child.wait()
+    (tmp_path / "pid").write_text(str(child.pid))
+    assert not send_signal(AfterRefresh(signal="HUP", pid_file=str(tmp_path / "pid")))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of processes are read from /proc")
+@pytest.mark.parametrize("name", ["wif-short", "wif-longer-than-what-the-kernel-keeps"])
+def test_a_signal_by_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).symlink_to(os.path.realpath(sys.executable))
+    assert processes_named(name) == []
+    with listener(str(tmp_path / name)) as child:
+        assert processes_named(name) == [child.pid]
+        assert processes_named("wif-longer-than-another") == [], "the kernel's name alone does not decide"
+        act(output(tmp_path, signal="HUP", process=name))
+        assert child.wait(WAIT_SECONDS) == 0
+
+
+def test_names_without_proc() -> None:
+    assert processes_named("anything", directory="/nowhere") == []
+
+
+def test_a_command_knows_its_file_and_not_our_secret(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    words = ("/bin/sh", "-c", 'echo "$WIF_FILE $WIF_IDENTITY [$IDENTITY_HEADER]"')
+    with caplog.at_level(logging.INFO):
+        done = act(output(tmp_path, command=words), environ={"IDENTITY_HEADER": "hidden"})
+    assert done.failures == 0
+    fields = caplog.records[-1].wif  # type: ignore[attr-defined]  # extra=
+    assert fields == {"identity": "app", "program": "/bin/sh", "status": 0, "output": f"{tmp_path / 'token'} app []"}
+
+
+def test_what_a_command_prints_is_cut_and_redacted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    program = f"import sys; print('x' * 4070 + {SECRET!r} + 'y' * 100_000); print({SECRET!r}, file=sys.stderr)"
+    with caplog.at_level(logging.INFO):
+        act(output(tmp_path, command=(sys.executable, "-c", program)))
+        act(output(tmp_path, command=(sys.executable, "-c", f"print({SECRET!r} * 200)")))
+        act(output(tmp_path, command=(sys.executable, "-c", f"print({SECRET.split('.')[1]!r})")))
+    logged = " ".join(str(record.__dict__.get("wif")) for record in caplog.records)
+    for start in range(len(SECRET) - 12):
+        assert SECRET[start : start + 12] not in logged
+    assert len(logged) < 15_000
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("/bin/sh", "-c", "exit 3"), "ended"),
+        (("/nowhere/at-all",), "cannot be run: No such file"),
+        (("/bin/sh", "-c", "sleep 30"), "did not end within 0.3 s"),
+        (("/bin/sh", "-c", "sleep 30 & wait"), "did not end within 0.3 s"),
+    ],
+)
+def test_a_command_that_fails_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, words: tuple[str, ...], told: str
+) -> None:
+    began = time.monotonic()
+    assert act(output(tmp_path, command=words), seconds=0.3).failures == 1
+    assert told in caplog.text
+    assert time.monotonic() - began < WAIT_SECONDS
+
+
+def test_one_at_a_time_and_once_more_for_what_came_meanwhile(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    words = ("/bin/sh", "-c", f"echo begin >> {log}; sleep 0.2; echo end >> {log}")
+    act(output(tmp_path, command=words), times=5)
+    assert log.read_text().split() == ["begin", "end", "begin", "end"]
+
+
+def test_nothing_to_do(tmp_path: Path) -> None:
+    file = FileOutput(identity="app", kind="federated-token", path=str(tmp_path / "token"))
+    assert act(file).failures == 0
