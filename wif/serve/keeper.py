@@ -79,6 +79,8 @@ class Keeper:
         self._task: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
         self._looked = asyncio.Event()
+        self.looks = 0
+        """How often it has looked at all identities."""
         identities.listen(lambda _name, _record: self.wake())
 
     def on_change(self, hook: ChangeHook) -> None:
@@ -123,15 +125,25 @@ class Keeper:
         return {name: kept.code for name, kept in self.states.items() if kept.code is not None}
 
     async def wait_ready(self, timeout_seconds: float) -> bool:
-        """Wait until :meth:`ready`, for ``--init``; False where the time has passed."""
-        end = asyncio.get_running_loop().time() + timeout_seconds
-        while not self.ready():
-            left = end - asyncio.get_running_loop().time()
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._looked.wait(), max(0.0, left))
+        """Wait until :meth:`ready` and the hooks of :meth:`on_change` were called; False where the time has passed."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout_seconds
+        while not (self.ready() and self._is_noted()):
+            left = end - loop.time()
             if left <= 0:
-                return self.ready()
+                return False
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._looked.wait(), left)
+        await asyncio.sleep(0)  # the hooks stand in the loop's queue
         return True
+
+    def _is_noted(self) -> bool:
+        return all(
+            (watch := self._watches.get((served.exchanger, scope))) is not None
+            and watch.value is served.standing(scope).value
+            for served, scope in _scopes(self._identities)
+            if served.name in self._identities.settings.served
+        )
 
     def _kept(self, served: AnyServed) -> Kept:
         each = [self._kept_scope(served, scope) for scope in served.scopes]
@@ -153,11 +165,14 @@ class Keeper:
     # -- the task ----------------------------------------------------------------------------------------
 
     async def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        while True:
+        while self._loop is loop:
             self._woken.clear()
-            pause = self._look(loop)
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), pause)
+            # a timer and not wait_for, which before Python 3.12 loses a cancellation that comes together with the event
+            timer = loop.call_later(self._look(loop), self._woken.set)
+            try:
+                await self._woken.wait()
+            finally:
+                timer.cancel()
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> float:
         """Ask for what is due; the seconds until something is due next."""
@@ -176,6 +191,7 @@ class Keeper:
             else:
                 pause = min(pause, due)
         self._watches = watches
+        self.looks += 1
         self._looked.set()
         self._looked = asyncio.Event()
         return max(pause, _SHORTEST_SLEEP_SECONDS)

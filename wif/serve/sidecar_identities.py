@@ -141,7 +141,9 @@ class Identities:
         self.gcp = {name: each for name, each in made.items() if isinstance(each.exchanger, GcpExchanger)}
         self.azure = {name: each for name, each in made.items() if isinstance(each.exchanger, AzureExchanger)}
         self._by_client_id = {each.exchanger.client_id.lower(): each for each in self.azure.values()}
-        self._by_email = {str(each.exchanger.service_account).lower(): each for each in self.gcp.values()}
+        self._by_email = {
+            each.exchanger.service_account.lower(): each for each in self.gcp.values() if each.exchanger.service_account
+        }
         kept = {id(each.exchanger) for each in made.values()}
         for each in before.values():
             if id(each.exchanger) not in kept:

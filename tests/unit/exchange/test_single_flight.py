@@ -546,3 +546,62 @@ def _python(program: str) -> subprocess.CompletedProcess[str]:
         timeout=30,
         check=False,
     )
+
+
+class TestStanding:
+    """What who keeps a credential fresh sees of it, without starting anything."""
+
+    def test_nothing_is_due_now_and_after_an_exchange_at_the_refresh_point(self) -> None:
+        at, work = Time(), Work()
+        cell = work.cell(at)
+        assert cell.standing() == (None, 0.0, None, False)
+        assert work.count == 0
+        assert cell.get() == 1
+        assert cell.standing() == (1, 0.8 * 3600, None, False)
+        at.wall += 1000.0  # whichever clock says later wins
+        assert cell.standing().due_seconds == 0.8 * 3600 - 1000.0
+        at.steady += 2000.0
+        assert cell.standing().due_seconds == 0.8 * 3600 - 2000.0
+        at.pass_(1000.0)
+        assert cell.standing() == (1, 0.0, None, False)
+        at.pass_(3600.0)
+        assert cell.standing() == (None, 0.0, None, False)
+
+    def test_a_failure_is_shown_and_due_when_it_ends(self) -> None:
+        at, work = Time(), Work()
+        cell = work.cell(at)
+        work.failure = UnavailableError("busy", code="throttled", retry_after_seconds=30.0)
+        with pytest.raises(UnavailableError):
+            cell.get()
+        at.pass_(20.0)  # Retry-After counts from the failure
+        assert cell.standing() == (None, 10.0, work.failure, False)
+        work.failure = None
+        at.pass_(10.0)
+        assert cell.standing().due_seconds == 0.0
+        assert cell.get() == 2
+        assert cell.standing().failure is None
+
+    def test_a_rejected_credential_is_none(self) -> None:
+        cell = Work().cell()
+        cell.get()
+        cell.invalidate()
+        assert cell.standing() == (None, 0.0, None, False)
+
+    def test_a_used_up_budget_says_when_it_has_room_again(self) -> None:
+        at, work = Time(), Work()
+        cell = work.cell(at, Limits(exchanges_per_minute=1, refresh_jitter=0.0))
+        cell.get()
+        at.pass_(15.0)
+        cell.invalidate()
+        assert cell.standing() == (None, 45.0, None, False)
+
+    def test_an_exchange_under_way_is_seen(self) -> None:
+        work = Work()
+        work.gate.clear()
+        cell = work.cell()
+        with pytest.raises(TransportError):
+            cell.get(0.0)
+        assert cell.standing() == (None, 0.0, None, True)
+        work.gate.set()
+        until(lambda: not cell.standing().under_way)
+        assert cell.standing().value == 1
