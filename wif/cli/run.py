@@ -72,6 +72,7 @@ def run_command(context: click.Context, /, program: tuple[str, ...], **options: 
     """
     if not program and not options["print_environment"]:
         raise click.UsageError("no program is named: wif run [options] -- PROGRAM [arguments]")
+    options["token_words"] = _token_words(options["token_command"])
     with _private_directory() as directory:
         settings = _settings(context, directory, options)
         _run(context, settings, directory, program, options)
@@ -87,7 +88,7 @@ def _private_directory() -> Iterator[str]:
 
 
 def _settings(context: click.Context, directory: str, options: Any) -> SidecarSettings:
-    token_file = f"{directory}/token" if options["token_command"] else None
+    token_file = f"{directory}/token" if options["token_words"] else None
 
     def adjust(values: SidecarValues) -> SidecarValues:
         changed = run_values(context, values, os.environ, token_file=token_file)
@@ -121,12 +122,14 @@ def _run(
     from wif.serve.run_program import closed, run_program  # noqa: PLC0415  # only for this command
     from wif.serve.sidecar_files import SidecarFiles  # noqa: PLC0415  # only for this command
     from wif.serve.sidecar_service import SidecarService  # noqa: PLC0415  # only for this command
+    from wif.serve.token_command import TokenCommand  # noqa: PLC0415  # only for this command
 
     header = os.urandom(_HEADER_BYTES).hex()
     environ = {**os.environ, "IDENTITY_HEADER": header}
     service = SidecarService(settings, environ=environ)
     try:
-        token_command = _token_command(options["token_command"], directory)
+        words = options["token_words"]
+        token_command = TokenCommand(words, f"{directory}/token", environ=os.environ) if words else None
         files = SidecarFiles(service.identities, service.keeper, environ=os.environ)
         service.parts += [files] if token_command is None else [files, token_command]
         servers = service.open()
@@ -162,18 +165,16 @@ def _child(program: Sequence[str], wanted: EndpointVariables, options: Any) -> C
     return Child(program, environ=environ, kill_after_seconds=options["kill_after"])
 
 
-def _token_command(text: str | None, directory: str) -> Any:
-    if not text:
+def _token_words(text: str | None) -> list[str] | None:
+    if text is None:
         return None
-    from wif.serve.token_command import TokenCommand  # noqa: PLC0415  # only where there is one
-
     try:
         words = shlex.split(text)
     except ValueError as error:
         raise click.UsageError(f"--token-command: {error}") from error
     if not words:
         raise click.UsageError("--token-command is empty")
-    return TokenCommand(words, f"{directory}/token", environ=os.environ)
+    return words
 
 
 def _wanted(settings: SidecarSettings, server: HttpServer, header: str, directory: str) -> EndpointVariables:
