@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wif.config.webhook import COMPAT, WebhookSettings, load_webhook, webhook_schema
+from wif.config.webhook import COMPAT, SIDECAR_VARIABLES, WebhookSettings, load_webhook, webhook_schema
 from wif.errors import ConfigurationError
 
 
@@ -63,6 +63,11 @@ def test_compat_native_is_the_default() -> None:
         ({"aws_token_mount_path": "relative"}, "aws_token_mount_path"),
         ({"aws_token_expiration": 599}, "aws_token_expiration"),
         ({"gcloud_image": "a\nb"}, "gcloud_image"),
+        ({"sidecar_uid": 0}, "sidecar_uid"),
+        ({"sidecar_uid": 65534}, "sidecar_uid"),
+        ({"sidecar_port": 80}, "sidecar_port"),
+        ({"sidecar_address": "0.0.0.0"}, "sidecar_address"),
+        ({"sidecar_env": {"A-B": "x"}}, "sidecar_env"),
     ],
 )
 def test_what_cannot_be_right_is_refused_by_name(values: dict[str, Any], said: str) -> None:
@@ -70,6 +75,21 @@ def test_what_cannot_be_right_is_refused_by_name(values: dict[str, Any], said: s
         load_webhook(values, origin="wif.yaml")
     assert caught.value.code == "config-invalid"
     assert caught.value.message.startswith("wif.yaml: ")
+    assert said in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"sidecar_port": 9000, "sidecar_health_port": 9000}, "are both 9000"),
+        ({"sidecar_health_port": 8787}, "are both 8787"),
+        *(({"sidecar_env": {name: "x"}}, f"sidecar_env sets {name}") for name in SIDECAR_VARIABLES),
+    ],
+)
+def test_a_sidecar_that_could_not_work_is_refused(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_webhook(values)
+    assert caught.value.code == "config-conflict"
     assert said in caught.value.message
 
 

@@ -161,7 +161,7 @@ def _native_problems(settings: WebhookSettings, cloud: str) -> tuple[tuple[str, 
         (_named(prefix, cloud), f"{prefix}/{cloud}.* names identities or containers: {_NATIVE_ONLY}"),
         (f"{_POD}.exists(k, {use})", f"{prefix}/use on the pod: {_NATIVE_ONLY}"),
         *(
-            (f"{mode} in {of} && {of}[{mode}] != 'files'", f"{prefix}/mode is not files, and there is no sidecar yet")
+            (f"{mode} in {of} && {of}[{mode}] != 'files'", f"{prefix}/mode is not files: the sidecar needs the webhook")
             for of in (_ACCOUNT, _POD)
         ),
     )

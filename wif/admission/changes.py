@@ -142,7 +142,8 @@ def _volume(name: str, volume: Mapping[str, Any], had: Mapping[str, Any]) -> Vol
             seconds = int(token.get("expirationSeconds", 3600))
             tokens.append(Token(name, str(token.get("audience", "")), seconds, str(token.get("path", ""))))
         files += _files(part)
-    files += ["an empty folder"] if "emptyDir" in volume else []
+    if "emptyDir" in volume:
+        files.append("an empty folder in memory" if (volume["emptyDir"] or {}).get("medium") else "an empty folder")
     mode = source.get("defaultMode")
     return VolumeChange(name, name not in had, tuple(tokens), tuple(files), "" if mode is None else f"{mode:04o}")
 

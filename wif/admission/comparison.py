@@ -16,7 +16,7 @@ import msgspec
 
 from wif.admission.accounts import ServiceAccount
 from wif.admission.changes import containers_of
-from wif.admission.explanation import Explanation, explain
+from wif.admission.explanation import MADE_AT_ADMISSION, Explanation, explain
 from wif.admission.facts import Vocabulary, pod_facts
 from wif.admission.injection import POD_HASH, Part
 from wif.admission.mutation import EffectiveSettings, Readings
@@ -92,8 +92,10 @@ def _without(pod: Mapping[str, Any], parts: tuple[Part, ...], record: str) -> di
     volumes = tuple(volume.name.partition(POD_HASH)[0] for part in parts for volume in part.volumes)
     exact = {volume.name for part in parts for volume in part.volumes}
     paths = {mount.path for part in parts for mount in part.mounts}
-    variables = {each.name for part in parts for group in part.env for each in group.variables}
-    made = {str(own.content["name"]) for part in parts for own in part.init_containers}
+    # a list that is completed is found complete, whoever said what of it
+    groups = [group for part in parts for group in part.env if group.rule != "merge"]
+    variables = {each.name for group in groups for each in group.variables}
+    made = {own.name for part in parts for own in part.init_containers}
     written = {record, *(key for part in parts for key in part.annotations)}
 
     def is_ours(name: str) -> bool:
@@ -135,11 +137,13 @@ def _rows(pod: Mapping[str, Any], expected: Explanation) -> Iterator[Compared]:
         if volume["name"] in ours:
             yield _volume(volume, carried.get(volume["name"]))
     carries = {key[1]: container for key, _, container in containers_of(pod)}
+    secrets = _secrets(carries, expected)
     for change in expected.changes.containers:
         container = carries.get(change.name, {})
         own = {each.get("name"): each for each in container.get("env") or ()}
         for name, value in change.variables:
-            yield _variable(change.name, name, value, own.get(name))
+            is_secret = value == MADE_AT_ADMISSION and len(secrets) == 1
+            yield _variable(change.name, name, next(iter(secrets)) if is_secret else value, own.get(name))
         mounts = {each.get("mountPath"): each.get("name") for each in container.get("volumeMounts") or ()}
         for volume_name, path in change.mounts:
             yield _mount(change.name, volume_name, path, mounts.get(path))
@@ -148,6 +152,17 @@ def _rows(pod: Mapping[str, Any], expected: Explanation) -> Iterator[Compared]:
         if key != expected.record:
             state: State = "missing" if key not in has else "as-it-should-be" if has[key] == value else "differs"
             yield Compared("annotation", "", key, state)
+
+
+def _secrets(carries: Mapping[str, Mapping[str, Any]], expected: Explanation) -> set[str]:
+    """What stands where a random text was put: one and the same in all containers, else something is wrong."""
+    return {
+        str(entry.get("value", ""))
+        for change in expected.changes.containers
+        for name, value in change.variables
+        for entry in carries.get(change.name, {}).get("env") or ()
+        if value == MADE_AT_ADMISSION and entry.get("name") == name
+    }
 
 
 def _volume(ours: Mapping[str, Any], found: Mapping[str, Any] | None) -> Compared:
@@ -164,7 +179,7 @@ def _volume(ours: Mapping[str, Any], found: Mapping[str, Any] | None) -> Compare
 def _variable(container: str, name: str, value: str, found: Mapping[str, Any] | None) -> Compared:
     if found is None:
         return Compared("variable", container, name, "missing")
-    if found.get("value") == value:
+    if (found.get("value") or "") == value:
         return Compared("variable", container, name, "as-it-should-be")
     return Compared("variable", container, name, "differs", "its own value, or one of before a change")
 

@@ -96,7 +96,7 @@ class Explanation:
     account_findings: tuple[Finding, ...]
     """What the check of the ServiceAccount's annotations says beyond that."""
     patch: tuple[Mapping[str, Any], ...]
-    """RFC 6902; nothing of the pod's own environment is in it."""
+    """RFC 6902; nothing of the pod's own environment is in it but NO_PROXY, where that is completed."""
     before: Mapping[str, Any]
     """The pod with its own values hidden; so is the next."""
     after: Mapping[str, Any]

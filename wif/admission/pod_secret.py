@@ -27,9 +27,15 @@ def kept_secret(plan: Plan, document: PodDocument) -> str | None:
     for own in plan.unique_init_containers(plan.all_parts):
         found = there.get(own.name)
         for secret in _secrets(own, found) if found is not None else ():
-            if covers(found, own.of_pod(secret).content):
+            if covers(found, _lasting(own.of_pod(secret))):
                 return secret
     return None
+
+
+def _lasting(own: InitContainer) -> dict[str, Any]:
+    """What nobody in a cluster has a reason to change. Quantities are stored in another form than some write them, and
+    images come from a mirror."""
+    return {member: value for member, value in own.content.items() if member not in ("resources", "image")}
 
 
 def _secrets(own: InitContainer, found: dict[str, Any]) -> Iterator[str]:

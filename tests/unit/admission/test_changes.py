@@ -101,6 +101,8 @@ def test_every_file_of_a_volume_is_described() -> None:
         "downwardAPI": {"items": [{"path": "f.json", "fieldRef": {"fieldPath": "metadata.name"}}]},
     }
     after = pod({"name": "a"}, volumes=[volume(*sources), config, {"name": "gcloud", "emptyDir": {}}])
+    memory = pod({"name": "a"}, volumes=[{"name": "m", "emptyDir": {"medium": "Memory"}}])
+    assert changes(pod({"name": "a"}), memory).volumes[0].files == ("an empty folder in memory",)
     wif, external, gcloud = changes(pod({"name": "a"}), after).volumes
     assert wif.tokens == (Token("wif", "", 3600, "t"),)
     assert wif.files == (

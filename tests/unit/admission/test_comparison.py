@@ -10,7 +10,7 @@ import pytest
 
 from wif.admission.accounts import ServiceAccount
 from wif.admission.comparison import Comparison, compare
-from wif.admission.explanation import explain
+from wif.admission.explanation import MADE_AT_ADMISSION, explain
 from wif.admission.workloads import Workload, read_manifests
 from wif.config.webhook import WebhookSettings
 
@@ -222,3 +222,54 @@ def test_an_account_that_is_gone_or_unknown_leaves_the_record_to_speak() -> None
         found = compare(workload(pod), accounts, SETTINGS)
         assert found.rows == ()
         assert found.notes == (f"aws has changed since: was {ROLE}, would be nothing now",)
+
+
+# -- the sidecar -------------------------------------------------------------------------------------------------------
+
+SIDECAR = {
+    "wif.internal/mode": "sidecar",
+    "wif.internal/aws.role-arn": ROLE,
+    "wif.internal/azure.client-id": GUID,
+    "wif.internal/azure.tenant-id": GUID,
+}
+WITH_IMAGE = WebhookSettings(sidecar_image="registry.example/wif:1")
+
+
+def with_secret(pod: dict[str, Any], secret: str = "s" * 43) -> dict[str, Any]:
+    text = json.dumps(pod)
+    assert MADE_AT_ADMISSION in text
+    found: dict[str, Any] = json.loads(text.replace(MADE_AT_ADMISSION, secret))
+    return found
+
+
+def test_a_sidecar_as_it_was_injected() -> None:
+    pod = with_secret(running(SIDECAR, WITH_IMAGE))
+    found = compared(pod, SIDECAR, WITH_IMAGE)
+    assert found.is_as_it_should_be, odd(found)
+    assert {row.container for row in found.rows if row.name == "IDENTITY_HEADER"} == {
+        *("app", "proxy", "setup", "wif-sidecar")
+    }
+
+
+def test_a_proxy_list_that_was_completed_is_no_difference() -> None:
+    pod = bare()
+    pod["spec"]["containers"][0]["env"].append({"name": "NO_PROXY", "value": "own.example"})
+    made = explain(workload(pod), account(SIDECAR), WITH_IMAGE)
+    done = with_secret(json.loads(json.dumps(made.after)))
+    assert {"name": "NO_PROXY", "value": "own.example,127.0.0.1,localhost"} in done["spec"]["containers"][0]["env"]
+    assert compared(done, SIDECAR, WITH_IMAGE).is_as_it_should_be
+
+
+def test_two_secrets_in_one_pod_are_seen() -> None:
+    pod = with_secret(running(SIDECAR, WITH_IMAGE))
+    (entry,) = [each for each in pod["spec"]["containers"][1]["env"] if each["name"] == "IDENTITY_HEADER"]
+    entry["value"] = "another"
+    found = odd(compared(pod, SIDECAR, WITH_IMAGE))
+    assert ("variable", "proxy", "IDENTITY_HEADER", "differs") in found
+
+
+def test_a_pod_without_its_sidecar_is_seen() -> None:
+    pod = with_secret(running(SIDECAR, WITH_IMAGE))
+    pod["spec"]["initContainers"] = []
+    found = odd(compared(pod, SIDECAR, WITH_IMAGE))
+    assert ("mount", "wif-sidecar", "/var/run/secrets/wif", "missing") in found

@@ -8,7 +8,7 @@ import pytest
 
 from tests.pods_under_review import container, document, new_pod, part, plan_of
 from wif.admission.containers import ContainerFit, ContainerPlace, collides, fit_container
-from wif.admission.injection import EnvGroup, InitContainer, Mount, Part, Variable
+from wif.admission.injection import POD_SECRET, EnvGroup, InitContainer, Mount, Part, Variable
 from wif.admission.patch import apply_patch
 
 GROUP = part(env={"AWS_ROLE_ARN": "r", "AWS_WEB_IDENTITY_TOKEN_FILE": "/t"}, rule="group")
@@ -272,3 +272,76 @@ def test_a_collision_is_never_overlooked(found: dict[str, Any], is_close: bool) 
     hashed = part("gcp", volume={"name": "azure-{pod-hash}"})
     (read,) = document(new_pod(found)).pod.spec.containers or ()
     assert collides(read, plan_of(part(), hashed)) is is_close
+
+
+# -- variables that are taken over, and lists that are completed -------------------------------------------------------
+
+TAKE = part(env={"END": "http://x", "HEAD": POD_SECRET}, rule="take")
+MERGE = part(env={"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}, rule="merge")
+
+
+def test_a_variable_that_is_taken_is_replaced_and_reported() -> None:
+    plan = plan_of(TAKE)
+    found = container(env=[{"name": "HEAD", "valueFrom": {"fieldRef": {"fieldPath": "x"}}}, {"name": "END"}])
+    place = ContainerPlace("", "main", "container")
+    said = fit_container(plan, plan.all_parts, found, place, "", secret="s" * 43)
+    done = apply_patch(found, said.ops)
+    assert done["env"] == [{"name": "HEAD", "value": "s" * 43}, {"name": "END", "value": "http://x"}]
+    (finding,) = said.findings
+    assert (finding.rule, finding.level, finding.container) == ("variable-replaced", "warning", "main")
+    assert "its own HEAD, END" in finding.message
+    again = fit_container(plan, plan.all_parts, done, place, "", secret="s" * 43)
+    assert (again.ops, again.findings) == ([], [])
+    other = fit_container(plan, plan.all_parts, done, place, "", secret="t" * 43)
+    assert [finding.message.count("END") for finding in other.findings] == [0]
+    assert fit(found, TAKE, deny=True)[1].findings[0].level == "deny"
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, "127.0.0.1,localhost"),
+        ({"NO_PROXY": ""}, "127.0.0.1,localhost"),
+        ({"NO_PROXY": "a,localhost"}, "a,localhost,127.0.0.1"),
+        ({"no_proxy": "b", "NO_PROXY": "a"}, "b,a,127.0.0.1,localhost"),
+        ({"no_proxy": "*"}, "*"),
+    ],
+)
+def test_a_list_is_completed_under_all_its_names(own: dict[str, str], expected: str) -> None:
+    done, said = fit(container(env=own), MERGE)
+    assert env(done) == {"NO_PROXY": expected, "no_proxy": expected}
+    assert said.findings == []
+    assert fit(done, MERGE)[1].ops == []
+
+
+def test_a_list_from_elsewhere_is_left_alone() -> None:
+    """What is written beside it would win over it, and lose what it says."""
+    found = container(env=[{"name": "NO_PROXY", "valueFrom": {"configMapKeyRef": {"name": "proxy", "key": "no"}}}])
+    done, said = fit(found, MERGE)
+    assert done["env"] == found["env"]
+    (finding,) = said.findings
+    assert (finding.rule, finding.level) == ("no-proxy-unread", "warning")
+
+
+def test_variables_from_elsewhere_may_have_the_list() -> None:
+    found = container(envFrom=[{"configMapRef": {"name": "proxy"}}])
+    plan = plan_of(MERGE)
+    assert collides(document(new_pod(found)).pod.spec.containers[0], plan)  # type: ignore[index]  # there is one
+    assert not collides(document(new_pod(found)).pod.spec.containers[0], plan_of(part()))  # type: ignore[index]  # as above
+    done, said = fit(found, MERGE)
+    assert "env" not in done
+    assert [(each.rule, each.level) for each in said.findings] == [("no-proxy-unread", "note")]
+    done, _ = fit({**found, "env": [{"name": "no_proxy", "value": "a"}]}, MERGE)
+    assert env(done) == {"no_proxy": "a,127.0.0.1,localhost"}
+
+
+def test_a_part_may_say_itself_what_misleads() -> None:
+    made = part(env={"AWS_ID": "role"}, misleading={"AWS_X": frozenset({"off"}), "AWS_Y": frozenset()})
+    found = container(env={"AWS_X": "OFF ", "AWS_ACCESS_KEY_ID": "k"})
+    assert fit(found, made)[1].findings == []
+    field = {"valueFrom": {"fieldRef": {"fieldPath": "x"}}}
+    found = container(env=[{"name": "AWS_X", **field}, {"name": "AWS_Y", "value": "1"}])
+    (finding,) = fit(found, made)[1].findings
+    assert finding.rule == "variable-redirects"
+    assert "AWS_X, AWS_Y" in finding.message
+    assert plan_of(made).env_names == {"AWS_ID", "AWS_X", "AWS_Y"}

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.pods_under_review import document, new_pod
-from wif.admission.dialects import PodFacts
+from tests.pods_under_review import container, document, new_pod
+from wif.admission.dialects import SIDECAR, PodFacts
 from wif.admission.facts import Vocabulary, pod_facts
 from wif.config.webhook import WebhookSettings
 
@@ -84,3 +84,19 @@ def test_group_and_network() -> None:
     assert not facts(new_pod(securityContext={})).has_fs_group
     assert facts(new_pod(hostNetwork=True)).host_network
     assert not facts(new_pod(hostNetwork=False)).host_network
+
+
+def test_who_the_containers_run_as_without_the_sidecar() -> None:
+    def of(user: int, name: str = "main") -> dict[str, Any]:
+        return container(name, securityContext={"runAsUser": user})
+
+    assert facts(new_pod()).users == ()
+    assert facts(new_pod(container(securityContext={}))).users == ()
+    pod = new_pod(of(7), of(5), securityContext={"runAsUser": 9}, initContainers=[of(3, "i"), of(64829, SIDECAR)])
+    assert facts(pod).users == (3, 5, 7, 9)
+    assert facts(new_pod(securityContext={"fsGroup": 9})).users == ()
+
+
+@pytest.mark.parametrize("value", [True, False, None])
+def test_whether_containers_share_their_processes(value: bool | None) -> None:
+    assert facts(new_pod(shareProcessNamespace=value)).shares_processes is bool(value)

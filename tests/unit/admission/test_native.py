@@ -19,6 +19,7 @@ from wif.admission.dialects.native import read
 from wif.admission.dialects.native_choices import POD_ANNOTATIONS
 from wif.admission.dialects.native_files import role_session_name
 from wif.admission.injection import Mount, Part
+from wif.config.sidecar import load_sidecar
 from wif.config.webhook import WebhookSettings
 
 ROLE = "arn:aws:iam::111122223333:role/app"
@@ -522,7 +523,7 @@ def test_an_unknown_annotation_of_a_pod_is_a_warning() -> None:
     assert (finding.rule, finding.level) == ("annotation-unknown", "warning")
     assert finding.hint == "did you mean wif.internal/skip-containers"
     assert finding.message.startswith("the pod: ")
-    assert set(POD_ANNOTATIONS) == {"use", "use.CONTAINER", "skip-containers", "token-expiration"}
+    assert set(POD_ANNOTATIONS) == {"use", "use.CONTAINER", "skip-containers", "token-expiration", "mode"}
 
 
 def test_annotations_of_other_dialects_are_passed_over() -> None:
@@ -531,9 +532,7 @@ def test_annotations_of_other_dialects_are_passed_over() -> None:
     assert tokens(found.parts) == {"aws/token": ("sts.amazonaws.com", 900)}
 
 
-def test_a_pod_asks_for_no_sidecar_either() -> None:
-    assert rules(AWS, {"mode": "sidecar"}) == [("sidecar-unsupported", "deny")]
-    assert rules(AWS | {"mode": "sidecar"}) == [("sidecar-unsupported", "deny")]
+def test_a_mode_is_one_of_two() -> None:
     assert rules(AWS, {"mode": "files"}) == []
     assert rules(AWS, {"mode": "x"}) == [("mode-malformed", "deny")]
 
@@ -565,6 +564,8 @@ _SETTINGS = st.builds(
     gcp_provider=st.none() | st.text(min_size=1, max_size=5) | st.just(PROVIDER),
     azure_tenant_id=st.none() | st.text(min_size=1, max_size=5) | st.just(GUID),
     aws_account_id=st.none() | st.just("111122223333"),
+    sidecar_image=st.none() | st.just("registry.example/wif:1"),
+    sidecar_gce_metadata=st.booleans(),
 )
 
 
@@ -577,7 +578,10 @@ def test_no_annotation_crashes(
     assert all(finding.message.isprintable() for finding in found.findings)
     if any(finding.level == "deny" for finding in found.findings):
         assert found.parts == ()
-    if found.parts:
+    if found.parts and found.parts[0].init_containers:
+        (text,) = {text for part in found.parts for text in part.annotations.values()}
+        load_sidecar(json.loads(text)["sidecar"])
+    elif found.parts:
         content(found.parts)
 
 

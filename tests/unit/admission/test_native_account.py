@@ -199,13 +199,22 @@ def test_direct_access_and_a_service_account_contradict_each_other() -> None:
     assert rules(said | {"gcp.direct": "false"}) == []
 
 
-def test_the_sidecar_is_reserved() -> None:
-    (finding,) = found({"mode": "sidecar"})
-    assert (finding.rule, finding.level, finding.hint) == (
-        "sidecar-unsupported",
-        "deny",
-        "write files, or leave it out",
-    )
+def checked(annotations: Mapping[str, str], settings: WebhookSettings) -> list[Finding]:
+    return list(check({f"{settings.prefix}/{key}": value for key, value in annotations.items()}, settings))
+
+
+def test_the_sidecar_needs_an_image() -> None:
+    said = {"mode": "sidecar", "aws.role-arn": ROLE}
+    (finding,) = checked(said, SETTINGS)
+    assert (finding.rule, finding.level) == ("setting-missing", "deny")
+    assert "the setting sidecar_image is missing" in finding.message
+    assert checked(said, WebhookSettings(sidecar_image="registry.example/wif:1")) == []
+    assert checked(said | {"mode": "files"}, SETTINGS) == []
+
+
+def test_the_sidecar_is_for_identities_of_this_dialect() -> None:
+    (finding,) = checked({"mode": "sidecar"}, WebhookSettings(sidecar_image="registry.example/wif:1"))
+    assert (finding.rule, finding.level) == ("annotation-without-effect", "warning")
 
 
 # -- what the settings add -----------------------------------------------------------------------------------------

@@ -72,6 +72,16 @@ FLAGS: tuple[tuple[str, ...], ...] = (
     ("--azure-authority-host", "https://login.example.com/"),
     ("--azure-layout", "v1.5"),
     ("--azure-token-endpoint", '{"annotation_suffix": "b", "audience": "c"}'),
+    ("--sidecar-image", "registry.example.com/wif:1"),
+    ("--sidecar-resources", '{"limits": {"memory": "64Mi"}}'),
+    ("--sidecar-env", '{"HTTPS_PROXY": "http://proxy.example.com:3128"}'),
+    ("--sidecar-uid", "2001"),
+    ("--sidecar-address", "[::1]"),
+    ("--sidecar-port", "9001"),
+    ("--sidecar-health-port", "9002"),
+    ("--sidecar-gce-metadata",),
+    ("--sidecar-imds",),
+    ("--sidecar-force-host-network",),
 )
 ALL = WebhookSettings(
     compat="eks",
@@ -105,6 +115,16 @@ ALL = WebhookSettings(
     azure_authority_host="https://login.example.com/",
     azure_layout="v1.5",
     azure_token_endpoint=AzureTokenEndpoint(annotation_suffix="b", audience="c"),
+    sidecar_image="registry.example.com/wif:1",
+    sidecar_resources={"limits": {"memory": "64Mi"}},
+    sidecar_env={"HTTPS_PROXY": "http://proxy.example.com:3128"},
+    sidecar_uid=2001,
+    sidecar_address="[::1]",
+    sidecar_port=9001,
+    sidecar_health_port=9002,
+    sidecar_gce_metadata=True,
+    sidecar_imds=True,
+    sidecar_force_host_network=True,
 )
 
 
@@ -185,6 +205,8 @@ def test_other_sections_are_passed_over() -> None:
     [
         {"azure_authority_host": "https://login.example.com/"},
         {"azure_token_endpoint": {"annotation_suffix": "b", "audience": "c"}},
+        {"sidecar_image": "registry.example.com/wif:1"},
+        {"sidecar_env": {"HTTPS_PROXY": "http://proxy.example.com"}},
         {"aws_container_credentials": {"full_uri": "http://127.0.0.1/"}},
         {"gcloud_image": "image"},
     ],

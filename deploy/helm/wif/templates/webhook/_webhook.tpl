@@ -9,6 +9,15 @@
 {{- mergeOverwrite $defaults (deepCopy .Values.webhook.settings) | toJson -}}
 {{- end -}}
 
+{{/* The settings as the webhook reads them. Sidecars are made of the release's own image, where they say no other. */}}
+{{- define "wif.webhook.written" -}}
+{{- $settings := deepCopy .Values.webhook.settings -}}
+{{- if not (hasKey $settings "sidecar_image") -}}
+{{- $_ := set $settings "sidecar_image" (include "wif.image" .) -}}
+{{- end -}}
+{{- toYaml $settings -}}
+{{- end -}}
+
 {{/* A string as a CEL literal. What needs an escape besides these two, `wif webhook render` can write. */}}
 {{- define "wif.webhook.literal" -}}
 {{- if not (regexMatch "^[ -~]*$" .) -}}
