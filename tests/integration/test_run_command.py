@@ -287,14 +287,14 @@ def test_stdin_stdout_and_stderr_are_the_program_s(runner: Runner) -> None:
 # -- signals -------------------------------------------------------------------------------------------------------
 
 TELLING = """
-import signal, sys, time
+import os, signal, sys, time
 def told(number, frame):
-    print(signal.Signals(number).name, flush=True)
+    os.write(1, signal.Signals(number).name.encode() + b"\\n")  # print() may be under way
     if number == signal.SIGTERM and "deaf" not in sys.argv:
         sys.exit(5)
 for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGTSTP", "SIGCONT"):
     signal.signal(getattr(signal, name), told)
-print("ready", flush=True)
+os.write(1, b"ready\\n")
 while True:
     time.sleep(0.05)
 """
@@ -425,7 +425,10 @@ class Terminal:
         while words not in self.shown:
             assert time.monotonic() < ends, self.shown
             if select.select([self.screen], [], [], 0.1)[0]:
-                self.shown += os.read(self.screen, 4096).decode()
+                try:
+                    self.shown += os.read(self.screen, 4096).decode()
+                except OSError as error:  # everybody has let go of it
+                    raise AssertionError(f"it has ended: {self.shown}") from error
         self.shown = self.shown.partition(words)[2]
 
     def type(self, text: str) -> None:

@@ -82,24 +82,33 @@ class Child:
         """
         loop = self._loop = asyncio.get_running_loop()
         self._status = loop.create_future()
-        try:
-            self._process = subprocess.Popen(self._command, env=self._environ)  # noqa: S603  # what the caller typed
-        except (OSError, ValueError) as error:
-            raise _not_run(self._command[0], error) from error
-        for name in _FORWARDED:
+        for name in _FORWARDED:  # before it runs: what comes meanwhile waits for the loop's next turn
             number = getattr(signal, name, None)
             # what is ignored, as nohup and shells' background jobs have it, is ignored by the child as well
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, self._on_signal, number)
+        try:
+            self._process = subprocess.Popen(self._command, env=self._environ)  # noqa: S603  # what the caller typed
+        except (OSError, ValueError) as error:
+            raise _not_run(self._command[0], error) from error
         threading.Thread(target=self._watch, args=(self._process.pid,), name="wif-child", daemon=True).start()
         if _adopts_orphans():
             self._reaper = loop.create_task(self._reap(self._process.pid))
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it runs, or has run."""
+        return self._process is not None
 
     async def wait(self) -> int:
         """Its exit status; 128 and the number of the signal that ended it."""
         assert self._status is not None  # noqa: S101  # start() was called
         try:
-            return await self._status
+            while True:
+                try:
+                    return await asyncio.shield(self._status)
+                except asyncio.CancelledError:
+                    self.send(signal.SIGINT)  # it came while the program was started: it is the program's now
         finally:
             if self._reaper is not None:
                 self._reaper.cancel()

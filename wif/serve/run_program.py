@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _ANSWERS_SECONDS = 2.0
 """For answers under way when the program has ended: some process that it left behind has asked."""
 _IDLE_SECONDS = 0.05
-_STOPPED = ("SIGTERM", "SIGHUP")
+_STOPPED = ("SIGTERM", "SIGHUP", "SIGINT")
 
 
 async def run_program(
@@ -47,7 +47,7 @@ async def run_program(
         WifError: there is no credential, or no program.
     """
     try:
-        with _stopped_by_signals():
+        with _stopped_by_signals(child):
             for server in servers:
                 await server.start()
             if token_command is not None:
@@ -86,14 +86,16 @@ class _Stopped(Exception):
 
 
 @contextmanager
-def _stopped_by_signals() -> Iterator[None]:
+def _stopped_by_signals(child: Child) -> Iterator[None]:
     """Until the program runs, the signals that end it end the wait; afterwards they are the program's."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    came: list[int] = []
+    came: list[signal.Signals] = []
 
-    def stop(number: int) -> None:
-        came.append(number)
-        if task is not None:
+    def stop(number: signal.Signals) -> None:
+        if child.is_started:  # it came before, and the loop has come to it only now
+            child.send(number)
+        elif task is not None:
+            came.append(number)
             task.cancel()
 
     numbers = [getattr(signal, name) for name in _STOPPED if hasattr(signal, name)]
