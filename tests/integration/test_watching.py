@@ -305,6 +305,19 @@ def test_a_server_that_cannot_be_reached_for_a_while_costs_no_list(tmp_path: Pat
         assert (watcher.lists, watcher.failures) == (1, 1)
 
 
+def test_a_watch_taken_up_again_is_trusted_only_a_moment_later(tmp_path: Path) -> None:
+    """The API server answers 200 and says in the first event that it knows the version no longer."""
+    with watched(page("one"), status(503), directory=tmp_path) as (watcher, _, api):
+        until(lambda: watcher.problem)
+        assert not watcher.is_current
+        until(lambda: len(api.queries) == 3 and not watcher.problem)
+        assert not watcher.is_current
+        until(lambda: watcher.is_current)
+    with watched(page("one"), directory=tmp_path) as (watcher, _, api):
+        until(lambda: len(api.queries) == 2)
+        assert watcher.is_current, "from its very list on"
+
+
 def test_the_token_is_read_again_for_each_request(tmp_path: Path) -> None:
     def refuse(peer: Peer, _: Mapping[str, str]) -> None:
         (tmp_path / "token").write_text("token-two")

@@ -10,6 +10,7 @@ from __future__ import annotations
 __all__ = ["LIMITS", "KubeObject", "Metadata", "Receiver", "TooLarge", "WatchLimits", "Watcher", "lines", "watch_all"]
 
 import logging
+import math
 import random
 import threading
 import time
@@ -54,6 +55,9 @@ _HEAD_SECONDS = 10.0
 """For a watch to be answered at all."""
 _FAREWELL_SECONDS = 30.0
 """For a watch to end by itself when its life is over."""
+_DOUBTED_SECONDS = 1.0
+"""After a watch is taken up again: what happened meanwhile comes behind the head of its answer, and so does the word
+that the API server knows of it no longer."""
 _SHORT_SECONDS = 1.0
 """A watch that ends sooner is not taken up again at once."""
 _SHRINK = 8
@@ -178,6 +182,7 @@ class Watcher(Generic[T]):
         self._clock = clock
         self._chance = chance
         self._alive_at: float | None = None
+        self._doubted_until = -math.inf
         self._version = ""
         self._failures_in_a_row = 0
         self._thread = 0
@@ -185,6 +190,11 @@ class Watcher(Generic[T]):
     def age_seconds(self) -> float | None:
         """Since the API server was last heard of; None where it never was."""
         return None if self._alive_at is None else max(0.0, self._clock() - self._alive_at)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether changes are told as they happen; while all is not well, and for a moment after, they are not."""
+        return not self.problem and self._clock() >= self._doubted_until
 
     def run(self, stopping: threading.Event) -> None:
         """List and watch until the event is set; see :meth:`interrupt`."""
@@ -348,6 +358,7 @@ class Watcher(Generic[T]):
 
     def _is_well(self) -> None:
         if self.problem:
+            self._doubted_until = self._clock() + _DOUBTED_SECONDS
             _LOGGER.info("%s are watched again", self.name, extra={"wif": {"collection": self.name}})
         self.problem = ""
 

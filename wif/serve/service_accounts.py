@@ -130,7 +130,7 @@ class AccountCache:
     def is_current(self, namespace: str) -> bool:
         """Whether the watch would have told of a change; while it is broken, :meth:`find` reads what is kept anew."""
         watcher = self._by_namespace.get("") or self._by_namespace.get(namespace)
-        return watcher is None or not watcher.problem
+        return watcher is None or watcher.is_current
 
     async def find(
         self, namespace: str, name: str, *, wait_seconds: float, remember: bool = True
