@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from wif.admission.accounts import ServiceAccount
@@ -19,17 +20,17 @@ from wif.admission.pod import one_path
 from wif.admission.review import pod_review
 from wif.config.webhook import WebhookSettings
 
-SETTINGS = WebhookSettings(azure_tenant_id="00000000-0000-0000-0000-00000000000a", aws_region="eu-west-1")
+SETTINGS = WebhookSettings(
+    azure_tenant_id="00000000-0000-0000-0000-00000000000a",
+    aws_region="eu-west-1",
+    sidecar_image="registry.example/wif:1",
+    sidecar_gce_metadata=True,
+)
 READINGS = Readings(16)
-SERIAL = itertools.count()
-
-
-def new_secret() -> str:
-    """Another one each time."""
-    return f"{next(SERIAL):043}"
-
-
 """One for all: what was kept for one pod must be right for the next."""
+SERIAL = itertools.count()
+MADE = {"gcloud-setup", "wif-sidecar"}
+"""Containers that are injected."""
 ROLE = "arn:aws:iam::111122223333:role/"
 PROVIDER = "projects/1/locations/global/workloadIdentityPools/p/providers/k8s"
 EMAIL = "app@my-project.iam.gserviceaccount.com"
@@ -51,15 +52,26 @@ FRAGMENTS: tuple[Mapping[str, str], ...] = (
     {"wif.internal/aws.role-arn": ROLE + "native", "wif.internal/aws.reader.role-arn": ROLE + "reader"},
     {"wif.internal/gcp.provider": PROVIDER, "wif.internal/gcp.bq.provider": PROVIDER},
     {"wif.internal/azure.client-id": CLIENT, "wif.internal/azure.containers": "a,b"},
+    {"wif.internal/mode": "sidecar"},
+    {"wif.internal/mode": "sidecar", "wif.internal/azure.client-id": CLIENT},
+    {
+        "wif.internal/mode": "sidecar",
+        "wif.internal/aws.role-arn": ROLE + "native",
+        "wif.internal/gcp.provider": PROVIDER,
+    },
 )
 
-OURS_ENV = ("AWS_ROLE_ARN", "AWS_REGION", "GOOGLE_APPLICATION_CREDENTIALS", "AZURE_CLIENT_ID", "AWS_PROFILE")
-OURS_VOLUMES = ("aws-iam-token", "gcp-iam-token", "gcloud-config", "wif", "external-credential-config")
+OURS_ENV = (
+    *("AWS_ROLE_ARN", "AWS_REGION", "GOOGLE_APPLICATION_CREDENTIALS", "AZURE_CLIENT_ID", "AWS_PROFILE"),
+    *("IDENTITY_HEADER", "IDENTITY_ENDPOINT", "NO_PROXY", "no_proxy", "GCE_METADATA_HOST"),
+)
+OURS_VOLUMES = ("aws-iam-token", "gcp-iam-token", "gcloud-config", "wif", "wif-sidecar", "external-credential-config")
 OURS_PATHS = (
     "/var/run/secrets/eks.amazonaws.com/serviceaccount",
     "/var/run/secrets/sts.googleapis.com/serviceaccount/",
     "/var/run/secrets//wif",
     "/var/run/secrets/azure/wi",
+    "/var/run/wif-sidecar",
 )
 
 UNKNOWN: tuple[Mapping[str, Any], ...] = (
@@ -154,9 +166,19 @@ def decide(pod: Mapping[str, Any], *known: ServiceAccount, detailed: bool = Fals
     review = pod_review(json.dumps(pod).encode(), namespace="shop")
     found = {(each.namespace, each.name): each for each in known}
     assert set(accounts_wanted(review, SETTINGS)) <= set(found)
-    decision = mutate(review, found, SETTINGS, readings=READINGS, new_secret=new_secret, detailed=detailed)
+    secret = f"{next(SERIAL):043}"  # another one each time
+    decision = mutate(review, found, SETTINGS, readings=READINGS, new_secret=lambda: secret, detailed=detailed)
+    assume(not any(finding.rule == "sidecar-windows" for finding in decision.findings))
     assert decision.allowed, decision.message
     return decision
+
+
+def one_secret(pod: Any) -> Any:
+    """Without the secret, of which there is one at most."""
+    text = json.dumps(pod)
+    secrets = set(re.findall(r'"([0-9]{43})"', text))
+    assert len(secrets) <= 1
+    return json.loads(text.replace(secrets.pop(), "secret") if secrets else text)
 
 
 def injected(pod: Mapping[str, Any], *known: ServiceAccount) -> dict[str, Any]:
@@ -210,7 +232,7 @@ def test_the_patch_has_no_operation_that_changes_nothing(pod: dict[str, Any], ac
 def test_what_is_not_ours_is_preserved(pod: dict[str, Any], account: ServiceAccount) -> None:
     """Everything but environment, mounts, volumes, annotations and labels is equal, and of these nothing is lost."""
     done = injected(pod, account)
-    added = {"gcloud-setup"} - {each["name"] for each in all_containers(pod)}
+    added = MADE - {each["name"] for each in all_containers(pod)}
     left = copy.deepcopy(done)
     right = copy.deepcopy(pod)
     for document in (left, right):
@@ -240,7 +262,7 @@ def test_the_pod_stays_valid(pod: dict[str, Any], account: ServiceAccount) -> No
     assert len(volumes) == len(set(volumes))
     added = set(volumes) - {volume["name"] for volume in pod["spec"].get("volumes") or ()}
     for before, now in zip(
-        all_containers(pod), [each for each in all_containers(done) if each["name"] != "gcloud-setup"], strict=True
+        all_containers(pod), [each for each in all_containers(done) if each["name"] not in MADE], strict=True
     ):
         paths = [one_path(mount["mountPath"]) for mount in now.get("volumeMounts") or ()]
         assert len(paths) == len(set(paths))
@@ -255,7 +277,7 @@ def test_the_pod_stays_valid(pod: dict[str, Any], account: ServiceAccount) -> No
 def test_details_change_no_decision(pod: dict[str, Any], account: ServiceAccount) -> None:
     quick, long = decide(pod, account), decide(pod, account, detailed=True)
     done = [apply_patch(pod, each.patch if each.patch is not None else b"[]") for each in (quick, long)]
-    assert done[0] == done[1]
+    assert one_secret(done[0]) == one_secret(done[1])
     assert quick.identities == long.identities
 
 
@@ -306,7 +328,7 @@ def without_setup(pod: Mapping[str, Any]) -> dict[str, Any]:
     done = copy.deepcopy(dict(pod))
     listed = done["spec"].get("initContainers")
     if listed is not None:
-        done["spec"]["initContainers"] = [each for each in listed if each["name"] != "gcloud-setup"] or None
+        done["spec"]["initContainers"] = [each for each in listed if each["name"] not in MADE] or None
     return done
 
 
@@ -322,8 +344,8 @@ def test_the_order_of_two_webhooks_does_not_matter(
 ) -> None:
     theirs_first = injected(patched_by(other, pod), account)
     ours_first = injected(patched_by(other, injected(pod, account)), account)
-    assert without_order(no_defaults(without_setup(ours_first))) == without_order(
-        no_defaults(without_setup(theirs_first))
+    assert without_order(no_defaults(one_secret(without_setup(ours_first)))) == without_order(
+        no_defaults(one_secret(without_setup(theirs_first)))
     )
 
 
@@ -357,7 +379,7 @@ def test_another_account_leaves_what_a_fresh_injection_gives(
     done = injected(changed, before, other)
     fresh = copy.deepcopy(pod)
     fresh["spec"]["serviceAccountName"] = "other"
-    assert without_nothing(done) == without_nothing(injected(fresh, other))
+    assert without_nothing(one_secret(done)) == without_nothing(one_secret(injected(fresh, other)))
     assert decide(done, before, other).patch is None
 
 
