@@ -84,6 +84,7 @@ def test_half_a_set_is_an_error(environ: dict[str, str], words: str) -> None:
     "changes",
     [
         {"universe_domain": "example.com", "token_url": "https://sts.example.com/v1/token"},
+        {"universe_domain": "example.com"},
         {"token_url": "https://sts.attacker.example/v1/token"},
         {
             "service_account_impersonation_url": "https://attacker.example/v1/projects/-/serviceAccounts/"
@@ -94,7 +95,7 @@ def test_half_a_set_is_an_error(environ: dict[str, str], words: str) -> None:
         {"credential_source": {"url": "http://127.0.0.1/token"}},
         {"type": "service_account"},
     ],
-    ids=["universe", "token-url", "iam-url", "json", "executable", "url", "key"],
+    ids=["universe", "universe-alone", "token-url", "iam-url", "json", "executable", "url", "key"],
 )
 def test_a_credential_file_that_says_more_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(WifError) as caught:
