@@ -31,6 +31,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
+from wif.clouds.answers import shown
 from wif.clouds.endpoint_answers import Answer, state_of
 from wif.clouds.endpoint_requests import Headers, header_values, parameters, seconds_left
 from wif.core.credentials import AccessToken
@@ -191,7 +192,7 @@ def _secret_of(machine: Machine, path: str, asked: Mapping[str, str]) -> TokenAs
 
 
 def _unknown(name: str) -> Answer:
-    return state_answer("unknown-account", f"no service account {name[:128]!r} is served here")
+    return state_answer("unknown-account", f"no service account {shown(name)} is served here")
 
 
 def _scopes(text: str, usual: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -201,7 +202,7 @@ def _scopes(text: str, usual: tuple[str, ...]) -> tuple[str, ...] | None:
         raise ConfigurationError(f"more than {MAX_SCOPES} scopes", code="scope-invalid")
     wrong = sorted(each for each in scopes if not _SCOPE.fullmatch(each))
     if wrong:
-        raise ConfigurationError(f"{wrong[0][:128]!r} is not a scope of Google's", code="scope-invalid")
+        raise ConfigurationError(f"{shown(wrong[0])} is no scope of Google", code="scope-invalid")
     return None if not scopes or scopes == set(usual) else tuple(sorted(scopes))
 
 
