@@ -41,6 +41,7 @@ RUNS: dict[str, list[list[str]]] = {
         [*GCP, "--service-account", ACCOUNT],
         [*GCP, "--service-account", ACCOUNT, "--id-token", "--audience", "https://x"],
     ],
+    "run": [["--print-environment", "--aws-role-arn", ROLE, "--file", "token"]],
     "token inspect": [["token"]],
     "token print": [["--file", "token"]],
     "webhook render": [[], ["--no-validation"], ["--mutating-admission-policy", "--azure-layout", "v1.5"]],

@@ -1,0 +1,72 @@
+"""Files of this user that would go before a local endpoint."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from wif.cli.run_environment import without_other_files
+from wif.clouds.endpoint_variables import EndpointVariables
+
+NOTHING = EndpointVariables(variables=MappingProxyType({"A": "b"}), absent=MappingProxyType({}))
+ALL = ("aws", "gcp", "azure")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for folder in (".aws", ".config/gcloud"):
+        (tmp_path / folder).mkdir(parents=True)
+    return tmp_path
+
+
+def variables(*clouds: str, **environ: str) -> dict[str, str]:
+    return dict(without_other_files(NOTHING, clouds or ALL, environ, "/run/of-this").variables)
+
+
+def test_nothing_there_changes_nothing(home: Path) -> None:
+    assert home.exists()
+    assert without_other_files(NOTHING, ALL, {}, "/run/of-this") is NOTHING
+
+
+@pytest.mark.parametrize(
+    ("name", "variable"), [("credentials", "AWS_SHARED_CREDENTIALS_FILE"), ("config", "AWS_CONFIG_FILE")]
+)
+@pytest.mark.parametrize(
+    "setting", ["aws_access_key_id", "role_arn", "sso_session", "credential_process", "login_session"]
+)
+def test_a_default_profile_with_credentials(home: Path, name: str, variable: str, setting: str) -> None:
+    (home / ".aws" / name).write_text(f"[default]\n{setting} = x\n")
+    assert variables() == {"A": "b", variable: os.devnull}
+    assert variables("gcp") == {"A": "b"}, "only where AWS is served"
+
+
+@pytest.mark.parametrize(
+    "text", ["[default]\nregion = eu-west-1\n", "[other]\nrole_arn = x\n", "no INI file", "[a\n", "\xff"]
+)
+def test_a_file_that_leads_nobody_away_stays(home: Path, text: str) -> None:
+    (home / ".aws/config").write_bytes(text.encode("latin-1"))
+    assert variables() == {"A": "b"}
+
+
+def test_the_old_form_of_the_default_profile(home: Path) -> None:
+    (home / ".aws/config").write_text("[profile default]\nrole_arn = x\n")
+    assert variables()["AWS_CONFIG_FILE"] == os.devnull
+
+
+def test_files_that_variables_name(home: Path) -> None:
+    (home / "elsewhere").write_text("[default]\naws_access_key_id = x\n")
+    assert variables(AWS_SHARED_CREDENTIALS_FILE=str(home / "elsewhere"))["AWS_SHARED_CREDENTIALS_FILE"] == os.devnull
+
+
+def test_gcloud_s_own_credentials(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (home / ".config/gcloud/application_default_credentials.json").write_text("{}")
+    with caplog.at_level(logging.WARNING):
+        assert variables() == {"A": "b", "CLOUDSDK_CONFIG": "/run/of-this/gcloud"}
+    assert "Go's and Java's are not" in caplog.text.replace("\n", " ")
+    assert variables("aws") == {"A": "b"}
+    assert variables(CLOUDSDK_CONFIG=str(home)) == {"A": "b"}
