@@ -53,15 +53,17 @@ def settings_of(pod: LocalPod, **changes: Any) -> SidecarSettings:
             "cloud": "azure", "tenant_id": who.tenant_id, "client_id": who.client_id, "token_file": tokens["azure"]
         },
     }  # fmt: skip
-    return load_sidecar({"identities": identities | changes.pop("identities", {}), "gce_metadata": True, **changes})
+    return load_sidecar({"identities": identities | changes.pop("identities", {})} | {"gce_metadata": True} | changes)
 
 
 class Sidecar:
     """Identities and a keeper that looks often."""
 
-    def __init__(self, pod: LocalPod, settings: SidecarSettings, at: Time) -> None:
+    def __init__(
+        self, pod: LocalPod, settings: SidecarSettings, at: Time, *, longest_sleep_seconds: float = 0.1
+    ) -> None:
         self.identities = Identities(settings, environ=pod.environment, limits=QUICK, clocks=at.clocks)
-        self.keeper = Keeper(self.identities, longest_sleep_seconds=0.1)
+        self.keeper = Keeper(self.identities, longest_sleep_seconds=longest_sleep_seconds)
         self.records: list[tuple[str, Mapping[str, Any]]] = []
         self.changed: list[str] = []
         self.identities.listen(lambda name, record: self.records.append((name, record)))
@@ -322,19 +324,73 @@ def test_waiting_for_a_slow_refresh_burns_no_time(wif_pod: LocalPod, wif_faults:
     asyncio.run(main())
 
 
-def test_an_exchange_outlives_the_loop_that_waited_for_it(wif_pod: LocalPod, wif_faults: Faults) -> None:
+def test_the_end_of_an_exchange_wakes(wif_pod: LocalPod) -> None:
+    at = Time()
+
+    async def main() -> None:
+        sidecar = Sidecar(wif_pod, settings_of(wif_pod), at, longest_sleep_seconds=60.0)
+        sidecar.keeper.start()
+        assert await sidecar.keeper.wait_ready(8)
+        sidecar.changed.clear()
+        at.pass_(3100)
+        sidecar.keeper.wake()
+        await sidecar.until(lambda: len(sidecar.records) == 6)
+        await sidecar.until(lambda: sorted(sidecar.changed) == ["aws", "azure", "gcp"], 0.5)  # not its next look at 1 s
+        await sidecar.keeper.stop()
+        sidecar.identities.close()
+
+    asyncio.run(main())
+
+
+def test_ready_is_when_every_scope_is_there_and_the_hooks_have_run(wif_pod: LocalPod) -> None:
+    file = {"identity": "azure", "kind": "azure-token", "path": "/f", "scope": VAULT}
+
+    async def main() -> None:
+        sidecar = Sidecar(wif_pod, settings_of(wif_pod, files=[file]), Time(), longest_sleep_seconds=60.0)
+        sidecar.identities.aws["aws"].exchanger.credentials()
+        sidecar.identities.gcp["gcp"].exchanger.credentials()
+        azure = sidecar.identities.azure["azure"]
+        azure.exchanger.credentials(scope=azure.scopes[0])
+        assert not sidecar.keeper.ready()
+        assert sidecar.state("azure") == ("pending", None)
+        azure.exchanger.credentials(scope=VAULT)
+        assert sidecar.keeper.ready()
+        sidecar.keeper.start()
+        assert await sidecar.keeper.wait_ready(8)
+        assert sidecar.changed == ["aws", "gcp", "azure", "azure"]
+        await sidecar.keeper.stop()
+
+    asyncio.run(main())
+
+
+def test_an_identity_that_nobody_is_served_is_not_kept(wif_pod: LocalPod) -> None:
+    async def main() -> None:
+        async with keeping(wif_pod, gce_metadata=False) as sidecar:
+            assert await sidecar.keeper.wait_ready(8)
+            assert set(sidecar.keeper.states) == {"aws", "azure"}
+            assert sidecar.exchanges("gcp") == 0
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_an_exchange_outlives_the_loop_that_waited_for_it(stops: bool, wif_pod: LocalPod, wif_faults: Faults) -> None:
     wif_faults.inject(cloud="aws", delay_seconds=0.5, times=1)
 
     async def main() -> Sidecar:
         sidecar = Sidecar(wif_pod, settings_of(wif_pod), Time())
         sidecar.keeper.start()
         await sidecar.until(lambda: sidecar.exchanges("aws") == 1)
-        await sidecar.keeper.stop()
+        if stops:
+            await sidecar.keeper.stop()
         return sidecar
 
     sidecar = asyncio.run(main())
     assert sidecar.identities.aws["aws"].exchanger.credentials().local_sts
-    assert sidecar.keeper.ready() is all(served.standing().value for served in sidecar.identities)
+    end = time.monotonic() + 5
+    while "aws" not in [name for name, _ in sidecar.records]:  # the hook after the keeper's
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def _plain(identity: Any) -> dict[str, Any]:

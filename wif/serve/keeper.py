@@ -10,7 +10,7 @@ __all__ = ["Keeper", "Kept"]
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -62,7 +62,7 @@ _Key = tuple[AnyExchanger, str | None]
 
 
 class Keeper:
-    """One asyncio task for all identities; a credential that is asked for has another one for so long.
+    """One asyncio task for all identities that are served; a credential that is asked for has another one for so long.
 
     Args:
         identities: whom to keep; what is replaced in them is seen.
@@ -112,13 +112,12 @@ class Keeper:
 
     @property
     def states(self) -> Mapping[str, Kept]:
-        """By name."""
-        return {each.name: self._kept(each) for each in self._identities}
+        """Of the identities that are served, by name; nobody keeps the others."""
+        return {each.name: self._kept(each) for each in self._served()}
 
     def ready(self) -> bool:
         """Whether every identity that is served has a valid credential, whatever goes on besides."""
-        served = map(self._identities.get, self._identities.settings.served)
-        return all(each is not None and _is_valid(each) for each in served)
+        return all(served.standing(scope).value is not None for served, scope in self._scopes())
 
     def problems(self) -> Mapping[str, str]:
         """The code of what is wrong, by name; empty where all is well."""
@@ -141,9 +140,15 @@ class Keeper:
         return all(
             (watch := self._watches.get((served.exchanger, scope))) is not None
             and watch.value is served.standing(scope).value
-            for served, scope in _scopes(self._identities)
-            if served.name in self._identities.settings.served
+            for served, scope in self._scopes()
         )
+
+    def _served(self) -> Iterator[AnyServed]:
+        names = self._identities.settings.served
+        return (served for served in self._identities if served.name in names)
+
+    def _scopes(self) -> Iterator[tuple[AnyServed, str | None]]:
+        return ((served, scope) for served in self._served() for scope in served.scopes)
 
     def _kept(self, served: AnyServed) -> Kept:
         each = [self._kept_scope(served, scope) for scope in served.scopes]
@@ -165,7 +170,7 @@ class Keeper:
     # -- the task ----------------------------------------------------------------------------------------
 
     async def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        while self._loop is loop:
+        while True:
             self._woken.clear()
             # a timer and not wait_for, which before Python 3.12 loses a cancellation that comes together with the event
             timer = loop.call_later(self._look(loop), self._woken.set)
@@ -178,7 +183,7 @@ class Keeper:
         """Ask for what is due; the seconds until something is due next."""
         pause = self._longest_sleep
         watches: dict[_Key, _Watch] = {}
-        for served, scope in _scopes(self._identities):
+        for served, scope in self._scopes():
             key = (served.exchanger, scope)
             watch = watches[key] = self._watches.get(key) or _Watch()
             standing = served.standing(scope)
@@ -217,11 +222,3 @@ class Keeper:
             # A refresh ahead goes on when this has its answer. Its end wakes; one that hangs needs to be passed by.
             watch.not_before = max(watch.not_before, asyncio.get_running_loop().time() + _UNDER_WAY_SECONDS)
             self._woken.set()
-
-
-def _scopes(identities: Iterable[AnyServed]) -> Iterator[tuple[AnyServed, str | None]]:
-    return ((served, scope) for served in identities for scope in served.scopes)
-
-
-def _is_valid(served: AnyServed) -> bool:
-    return all(served.standing(scope).value is not None for scope in served.scopes)

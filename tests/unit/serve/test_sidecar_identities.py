@@ -108,6 +108,19 @@ def test_azure_keeps_a_token_of_its_own_clouds_resource_manager(authority: str |
     assert identities.azure["app"].scopes == (manager,)
 
 
+def test_what_only_an_exchange_shows_reaches_the_exchangers_too() -> None:
+    role = AWS | {"duration_seconds": 900, "session_name": "me", "audience": "sts"}
+    account = GCP | {"service_account": EMAIL, "lifetime_seconds": 600}
+    identities = made(identities={"app": role, "reports": account}, propagation_seconds=120)
+    aws, gcp = identities.aws["app"].exchanger, identities.gcp["reports"].exchanger
+    assert (aws._web_identity.duration_seconds, aws._web_identity.session_name) == (900, "me")
+    assert (aws._audience, gcp._audience) == ("sts", None)
+    assert aws._propagation_seconds == 120.0
+    assert gcp._lifetime_seconds == 600
+    with pytest.raises(ConfigurationError, match=r"identities\.app: allow_hosts= names '\*\.example\.com'"):
+        made(allow_hosts=["*.example.com"])
+
+
 def test_azure_keeps_the_scopes_of_the_settings_and_of_files() -> None:
     files = [
         {"identity": "graph", "kind": "azure-token", "path": "/a", "scope": VAULT},
