@@ -18,6 +18,7 @@ from typing import Any
 from wif.emulator.apiserver import ApiServer
 
 _ANNOTATION = re.compile(r"metadata\.annotations\['(?P<key>[^']+)'\]")
+_FIELDS = {"status.podIP": "10.0.0.7", "status.hostIP": "192.0.2.7"}
 _REFERENCE = re.compile(r"\$\((?P<name>[A-Za-z_][A-Za-z0-9_]*)\)")
 
 
@@ -26,6 +27,8 @@ class Container:
     """One container, ready to run a program in."""
 
     environment: Mapping[str, str]
+    arguments: tuple[str, ...]
+    """``args`` of its manifest."""
     root: Path
     """Where ``/`` of its mounts is."""
 
@@ -61,7 +64,8 @@ class Kubelet:
                 file = place / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(moved(content))
-        return Container(environment=_variables(container, moved), root=folder)
+        arguments = tuple(moved(each) for each in container.get("args", ()))
+        return Container(environment=_variables(container, moved), arguments=arguments, root=folder)
 
     def _files(self, pod: Mapping[str, Any], volume: Mapping[str, Any]) -> dict[str, str]:
         if "emptyDir" in volume:
@@ -103,6 +107,9 @@ def _variables(container: Mapping[str, Any], moved: Any) -> dict[str, str]:
     """In order: a reference to an earlier variable is resolved, as Kubernetes does."""
     variables: dict[str, str] = {}
     for variable in container.get("env", []):
-        value = moved(variable.get("value", ""))
+        if "valueFrom" in variable:
+            value = _FIELDS[variable["valueFrom"]["fieldRef"]["fieldPath"]]
+        else:
+            value = moved(variable.get("value", ""))
         variables[variable["name"]] = _REFERENCE.sub(lambda it: variables.get(it["name"], it[0]), value)
     return variables
