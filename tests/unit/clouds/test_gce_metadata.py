@@ -15,6 +15,7 @@ from wif.clouds.gce_metadata import (
     MAX_SCOPES,
     ROWS,
     Account,
+    Case,
     IdTokenAsked,
     Machine,
     TokenAsked,
@@ -28,7 +29,7 @@ from wif.errors import ConfigurationError, RefusedError, TransportError, Unavail
 
 CLOUD = "https://www.googleapis.com/auth/cloud-platform"
 STORAGE = "https://www.googleapis.com/auth/devstorage.read_only"
-APP, JOB = "app@shop.iam.gserviceaccount.com", "Job@shop.iam.gserviceaccount.com"
+APP, JOB = "app@shop.iam.gserviceaccount.com", "Job-2@shop.iam.gserviceaccount.com"
 DIRECT = Account("direct", None, (CLOUD,), True)
 ONE = Machine(
     (Account("app", APP, (CLOUD,), True), Account("job", JOB, (CLOUD, STORAGE), False)), "shop", "42", "u.goog"
@@ -266,6 +267,12 @@ def test_the_states_without_a_token(error: WifError, case: Any, text: str) -> No
     answer = failed(error)
     assert (answer.status, answer.body.decode()) == (ROWS[case].status, text)
     assert dict(answer.headers)[b"metadata-flavor"] == b"Google"
+
+
+@pytest.mark.parametrize("case", ROWS)
+def test_only_what_may_pass_has_a_status_that_clients_ask_again_for(case: Case) -> None:
+    """google-auth, Go and Node among them: 408, 429 and 500 to 599."""
+    assert (ROWS[case].status in {408, 429, *range(500, 600)}) == (case in ("pending", "outage"))
 
 
 @given(

@@ -108,6 +108,7 @@ def test_the_machine_is_the_default_identitys(tmp_path: Path) -> None:
     assert google(endpoint, "/computeMetadata/v1/project/project-id").body == b"b-project"
     assert google(endpoint, "/computeMetadata/v1/project/numeric-project-id").body == b"42"
     assert google(endpoint, "/computeMetadata/v1/instance/service-accounts/default/email").body == JOB.encode()
+    assert google(endpoint, f"/computeMetadata/v1/instance/service-accounts/{APP}/aliases").body == b""
     identities.replace(clouds.settings({"a": {**GCP, "service_account": APP, "project": "a-project"}}))
     assert google(endpoint, "/computeMetadata/v1/project/project-id").body == b"a-project"
     assert google(endpoint, f"/computeMetadata/v1/instance/service-accounts/{JOB}/token").status == 404
