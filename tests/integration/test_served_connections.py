@@ -253,6 +253,19 @@ def test_one_more_connection_takes_the_place_of_the_longest_idle_one(server: Htt
         wire.close()
 
 
+def test_who_connects_and_sends_nothing_keeps_nobody_out(server: HttpServer, authority: Authority) -> None:
+    until(lambda: not server.guard.connections, what="empty")
+    before = server.guard.evicted
+    silent = [Wire(server.port, authority) for _ in range(LIMITS.connections)]
+    for wire in silent[1:]:
+        wire.socket.sendall(b"GET /a HTTP/1.1\r\nHost:")  # and not the rest
+    with Wire(server.port, authority) as newest:
+        assert newest.get("/a").status == 200
+    assert server.guard.evicted == before + 1
+    for wire in silent:
+        wire.close()
+
+
 def test_where_all_are_busy_one_more_is_told_to_come_back(server: HttpServer, authority: Authority) -> None:
     until(lambda: not server.guard.connections, what="empty")
     wires = [Wire(server.port, authority) for _ in range(LIMITS.connections)]

@@ -312,6 +312,28 @@ def test_a_crowd_that_waits_for_one_identity_does_not_hold_up_another(pod: LedPo
         slow.remove()
 
 
+def test_a_mad_client_keeps_nobody_out(pod: LedPod, tmp_path: Path) -> None:
+    """Connections without requests, requests without end on one connection, and answers that nobody reads."""
+    with SidecarProcess(pod, tmp_path, {"identities": {"app": aws(pod)}}, "--max-connections", "40") as process:
+        process.until_ready()
+        request = f"GET /aws HTTP/1.1\r\nHost: localhost\r\nAuthorization: {process.secret}\r\n\r\n".encode()
+        with contextlib.ExitStack() as rude:
+            for number in range(60):
+                wire = rude.enter_context(socket.create_connection(("127.0.0.1", process.port), timeout=5))
+                wire.sendall((b"", b"GET /aws HTTP/1.1\r\nHost:", request[:-2])[number % 3])
+            for _ in range(5):
+                began = time.monotonic()
+                assert process.keys()[0] == 200
+                assert time.monotonic() - began < 1
+        with socket.create_connection(("127.0.0.1", process.port), timeout=5) as wire:
+            wire.settimeout(0.2)
+            with contextlib.suppress(OSError):
+                for _ in range(2000):
+                    wire.sendall(request * 8)
+            assert process.keys()[0] == 200
+        assert (process.metric("wif_sidecar_evicted_connections_total") or 0) >= 20
+
+
 # -- files ---------------------------------------------------------------------------------------------------------
 
 

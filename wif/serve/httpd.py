@@ -63,7 +63,8 @@ class Limits:
     """What one server allows. Every phase of a connection has a time, every size a bound."""
 
     connections: int = 2000
-    """At once. One more takes the place of the idle one whose time ends first; without any it is answered 503."""
+    """At once. One more takes the place of the idle one whose time ends first, else of the one that has been sending
+    its request's head for longest; without any it is answered 503."""
     head_bytes: int = 16 * 1024
     """Request line and headers: 414 and 431."""
     headers: int = 100
@@ -154,8 +155,13 @@ class Guard:
         """Requests that no application has seen, by status."""
 
     def evict_idle(self, newest: GuardedProtocol) -> bool:
-        """Close the idle connection whose time ends first; False where none is idle."""
-        idle = [each for each in self.connections if each is not newest and each.is_idle]
+        """Close the idle connection whose time ends first; False where all are at work.
+
+        Who has sent no whole request yet counts as idle where nobody else is: whoever opens connections and sends
+        nothing would else keep all others out. A real client's head is here long before it is the oldest.
+        """
+        others = [each for each in self.connections if each is not newest]
+        idle = [each for each in others if each.is_idle] or [each for each in others if each.is_unsent]
         if not idle:
             return False
         self.evicted += 1

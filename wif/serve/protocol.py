@@ -132,6 +132,11 @@ class GuardedProtocol(HttpToolsProtocol):
         """Whether it waits between two requests."""
         return self._phase == _IDLE and self._part == _IDLE and not self._refusal
 
+    @property
+    def is_unsent(self) -> bool:
+        """Whether its client has connected, or begun a request, and not sent a whole head yet."""
+        return self._phase == _HEAD and not (self._refusal or self._expired or self._is_busy())
+
     def data_received(self, data: bytes) -> None:
         """Some bytes of a request, or of several."""
         if self._refusal != 0:
