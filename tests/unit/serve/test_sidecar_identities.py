@@ -58,6 +58,7 @@ def test_each_is_found_by_its_name_and_by_what_its_interface_says() -> None:
     assert identities.by_email(EMAIL.upper()) is identities.gcp["reports"]
     assert identities.by_email("none") is None  # direct access has no address at all
     assert identities.by_client_id(CLIENT.lower()) is identities.azure["graph"]
+    assert identities.by_client_id(CLIENT) is identities.azure["graph"]
     assert identities.by_client_id("other") is None
     assert identities.default("aws") is identities.aws["app"]
     assert identities.default("gcp") is identities.gcp["direct"]
