@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -20,12 +21,20 @@ from typing import Any, NamedTuple
 
 import pytest
 import trustme
+import yaml
 
 from tests.integration import children
 from tests.integration.documents_server import until
 from tests.integration.webhooks import Client, WebhookProcess
 from tests.kubelet import Container, Kubelet
 from tests.reviews import review
+from wif.admission.accounts import ServiceAccount
+from wif.admission.mutation import mutate
+from wif.admission.readings import Readings
+from wif.admission.review import pod_review
+from wif.clouds.endpoint_variables import endpoint_variables, endpoints_of
+from wif.config.sidecar import AwsIdentity, AzureIdentity, GcpIdentity, SidecarSettings, load_sidecar
+from wif.config.webhook import WebhookSettings
 from wif.emulator import Authority, Emulator, TrustStore
 from wif.emulator.apiserver import ApiServer
 from wif.emulator.pod import PodIdentity, trust_documents
@@ -271,6 +280,54 @@ def test_the_sdks_of_three_clouds_find_the_sidecar(world: World, tmp_path: Path)
         secret = tmp_path / "var" / "run" / "wif-sidecar" / "authorization"
         assert secret.stat().st_mode & 0o777 == 0o444
         assert children.run(led["main"], CALLER)["aws"].startswith("arn:")
+
+
+def test_the_manifest_of_the_docs_is_the_pod_that_the_webhook_makes(api_server: ApiServer) -> None:
+    """Without the webhook: taken under enforced "restricted", and in nothing weaker than what is injected."""
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "run-the-sidecar.md").read_text()
+    [text] = [each for each in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "kind: Pod" in each]
+    account, settings, made = yaml.safe_load_all(text)
+    api_server.create_namespace("shop", labels={"pod-security.kubernetes.io/enforce": "restricted"})
+    path = "/api/v1/namespaces/shop"
+    api_server.create(f"{path}/serviceaccounts", account)
+    api_server.create(f"{path}/configmaps", settings)
+    status, body = api_server.request("POST", f"{path}/pods?dryRun=All", made)
+    assert status == 201, body
+
+    found = load_sidecar(yaml.safe_load(settings["data"]["wif.yaml"])["sidecar"])
+    [written] = made["spec"]["initContainers"]
+    identities = {f"wif.internal/{key}": value for key, value in _annotations(found).items()}
+    review = pod_review(json.dumps({**made, "spec": {**made["spec"], "initContainers": []}}).encode(), namespace="shop")
+    owner = ServiceAccount("shop", "app", "u-1", {"wif.internal/mode": "sidecar", **identities})
+    options = WebhookSettings(sidecar_image=written["image"], sidecar_gce_metadata=True)
+    decision = mutate(review, {("shop", "app"): owner}, options, readings=Readings(), new_secret=lambda: "x" * 43)
+    ours = next(
+        op["value"] for op in json.loads(decision.patch or b"") if op["path"].startswith("/spec/initContainers")
+    )
+    assert written["securityContext"] == ours["securityContext"]
+    assert written["resources"] == ours["resources"]
+    assert {each["name"] for each in written["env"]} == {each["name"] for each in ours["env"]}
+    [app] = made["spec"]["containers"]
+    endpoints = endpoints_of(found, url=f"http://{found.listen[0]}", identity_header="h")
+    variables = endpoint_variables(endpoints, {}).variables
+    assert {each["name"] for each in app["env"]} == set(variables)
+    for each in app["env"]:
+        if each["name"] not in ("IDENTITY_HEADER", "AWS_CONTAINER_CREDENTIALS_FULL_URI"):
+            assert each["value"] == variables[each["name"]]
+    assert [mount["name"] for mount in app["volumeMounts"]] == ["wif-sidecar"]
+
+
+def _annotations(settings: SidecarSettings) -> dict[str, str]:
+    said: dict[str, str] = {}
+    for each in settings.identities.values():
+        match each:
+            case AwsIdentity():
+                said |= {"aws.role-arn": each.role_arn}
+            case GcpIdentity():
+                said |= {"gcp.provider": each.provider}
+            case AzureIdentity():
+                said |= {"azure.client-id": each.client_id, "azure.tenant-id": each.tenant_id}
+    return said
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from wif.admission.decision import Outcome, Result
-from wif.admission.findings import Finding, Level
+from wif.admission.findings import Finding
 from wif.admission.injection import POD_SECRET, EnvGroup, Mount, Part, Variable
 from wif.admission.patch import Op, add, replace
 from wif.admission.pod import Container, one_path
@@ -283,12 +283,12 @@ def _reported(plan: Plan, part: Part, lists: _Lists) -> list[Finding]:
             redirects.append(name)
         elif rule is not None:
             kept.append(name)
-    said = _Saying(part, lists.place.name)
+    said = _Saying(plan, part, lists.place.name)
     findings = []
     if redirects:
-        findings.append(said.redirects(redirects, {table[name] for name in redirects}, plan.collision_level))
+        findings.append(said.redirects(redirects, {table[name] for name in redirects}))
     if taken:
-        findings.append(said.taken(taken, plan.collision_level))
+        findings.append(said.taken(taken))
     if kept:
         findings.append(said.kept(kept))
     if unread or ("merge" in rules.values() and lists.has_more_env):
@@ -303,24 +303,25 @@ def _is_harmless(part: Part, name: str, value: str) -> bool:
 class _Saying(NamedTuple):
     """Findings about variables of one container."""
 
+    plan: Plan
     part: Part
     container: str
 
-    def redirects(self, names: Sequence[str], effects: set[str], level: Level) -> Finding:
+    def redirects(self, names: Sequence[str], effects: set[str]) -> Finding:
         effect = "another identity" if "identity" in effects else "another endpoint"
         return Finding(
             "variable-redirects",
-            level,
+            self.plan.collision_level,
             f"container {self.container} sets {_listed(names)}, so its SDKs for {self.part.cloud} may "
             f"use {effect} than the injected one",
             "remove the variables, or name the container among those to skip",
             *self._of,
         )
 
-    def taken(self, names: Sequence[str], level: Level) -> Finding:
+    def taken(self, names: Sequence[str]) -> Finding:
         return Finding(
             "variable-replaced",
-            level,
+            self.plan.collision_level,
             f"container {self.container} has its own {_listed(names)}, in whose place the injected ones are put",
             "remove the variables, or name the container among those to skip",
             *self._of,
