@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -114,6 +115,7 @@ class Load:
         self._path = f"/api/v1/namespaces/{namespace}/pods"
         self._accounts = accounts
         self._real_every = real_every
+        self._mark = f"p-{uuid.uuid4().hex[:8]}"
         self._numbers = itertools.count()  # the next one is taken in one step
         self._stop = threading.Event()
         self._failures: list[BaseException] = []
@@ -145,7 +147,7 @@ class Load:
         path = self._path if number // len(self._accounts) % self._real_every == 0 else f"{self._path}?dryRun=All"
         began = time.monotonic()
         try:
-            status, body = self._server.request("POST", path, pod(f"p-{id(self):x}-{number}", account))
+            status, body = self._server.request("POST", path, pod(f"{self._mark}-{number}", account))
         except UnavailableError as error:
             self.refused.append(Refused(0, error.message, began, time.monotonic()))
             self._stop.wait(0.05)  # nobody is there: the loop is bounded by time all the same
