@@ -26,7 +26,11 @@ class Answer(NamedTuple):
     """Names in lower case; Content-Length is the server's business."""
 
 
+_PASSING = frozenset({"closed", "token-missing", "token-empty", "token-expired", "token-not-yet-valid"})
+"""Not retryable within one exchange, and yet nobody has to change anything: an exchanger is closed when other settings
+replace it, and the kubelet writes the token of a projected volume, late or anew."""
+
+
 def state_of(error: WifError) -> State:
     """What an exchange that failed leaves an identity in that holds no valid credential."""
-    # an exchanger is closed when other settings replace it: the next request finds its successor
-    return "outage" if error.retryable or error.code == "closed" else "refused"
+    return "outage" if error.retryable or error.code in _PASSING else "refused"

@@ -223,9 +223,8 @@ def endpoint_variables(endpoints: Endpoints, environ: Mapping[str, str]) -> Endp
     hosts = (*_NO_PROXY, "::1") if address.startswith("[") else _NO_PROXY
     no_proxy = merged_no_proxy(environ, hosts)
     variables |= {"NO_PROXY": no_proxy, "no_proxy": no_proxy}
-    return EndpointVariables(
-        variables=MappingProxyType(variables), absent=MappingProxyType(_absent(endpoints, environ))
-    )
+    absent = {name: reason for name, reason in _absent(endpoints, environ).items() if name not in variables}
+    return EndpointVariables(variables=MappingProxyType(variables), absent=MappingProxyType(absent))
 
 
 def merged_no_proxy(environ: Mapping[str, str], hosts: tuple[str, ...] = _NO_PROXY) -> str:
@@ -273,7 +272,8 @@ def _gcp(address: str, endpoint: GcpEndpoint) -> dict[str, str]:
 
 
 def _azure(url: str, endpoint: AzureEndpoint) -> dict[str, str]:
-    variables: dict[str, str] = {}
+    # Else the chains of Python and Node go on to a developer's log-in where a managed identity is refused.
+    variables = {"AZURE_TOKEN_CREDENTIALS": "prod"}
     if endpoint.identity_header is not None:
         variables |= {"IDENTITY_ENDPOINT": f"{url}/azure/token", "IDENTITY_HEADER": endpoint.identity_header}
     if endpoint.imds:
@@ -281,6 +281,8 @@ def _azure(url: str, endpoint: AzureEndpoint) -> dict[str, str]:
     for name, value in (("AZURE_CLIENT_ID", endpoint.client_id), ("AZURE_TENANT_ID", endpoint.tenant_id)):
         if value is not None:
             variables[name] = value
+    # else DefaultAzureCredential takes a refusal for "not here", and goes on to whoever is logged in to az
+    variables["AZURE_TOKEN_CREDENTIALS"] = "prod"
     return variables
 
 
