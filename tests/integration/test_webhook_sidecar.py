@@ -285,10 +285,14 @@ def test_the_sdks_of_three_clouds_find_the_sidecar(world: World, tmp_path: Path)
 def test_the_manifest_of_the_docs_is_the_pod_that_the_webhook_makes(api_server: ApiServer) -> None:
     """Without the webhook: taken under enforced "restricted", and in nothing weaker than what is injected."""
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "run-the-sidecar.md").read_text()
-    [text] = [each for each in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "kind: Pod" in each]
+    [text] = [
+        each.replace("namespace: shop", "namespace: sidecar-docs")
+        for each in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+        if "kind: Pod" in each
+    ]
     account, settings, made = yaml.safe_load_all(text)
-    api_server.create_namespace("shop", labels={"pod-security.kubernetes.io/enforce": "restricted"})
-    path = "/api/v1/namespaces/shop"
+    api_server.create_namespace("sidecar-docs", labels={"pod-security.kubernetes.io/enforce": "restricted"})
+    path = "/api/v1/namespaces/sidecar-docs"
     api_server.create(f"{path}/serviceaccounts", account)
     api_server.create(f"{path}/configmaps", settings)
     status, body = api_server.request("POST", f"{path}/pods?dryRun=All", made)

@@ -301,6 +301,15 @@ def test_an_undecided_role_is_refused_by_the_sidecar_alone() -> None:
     assert served(part).default_name("aws") is None
 
 
+def test_an_undecided_container_is_not_given_anothers_default() -> None:
+    account = {"aws.role-arn": ROLE, "aws.containers": "b"}
+    for name in ("reader", "writer"):
+        account |= {f"aws.{name}.role-arn": READER, f"aws.{name}.containers": "a"}
+    found = reading(account | SIDE)
+    assert {part.identity: part.only for part in found.parts} == {ROLE: frozenset("b"), "undecided": frozenset("a")}
+    assert served(found.parts[0]).default_name("aws") is None
+
+
 # -- who says the mode -------------------------------------------------------------------------------------------------
 
 
