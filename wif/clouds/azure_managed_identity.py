@@ -29,6 +29,7 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from wif.clouds.endpoint_answers import Answer, state_of
@@ -110,7 +111,7 @@ def read_request(
     if path.removesuffix("/") != _PATHS[interface]:
         return _answer(404, _error(interface, Row(404, "not_found", ""), "only tokens are served here"))
     try:
-        return _asked(interface, parameters(query))
+        return _asked(interface, query)
     except ConfigurationError as error:
         return state_answer(interface, "unknown-identity" if error.clause == "identity" else "invalid", error.message)
 
@@ -183,7 +184,9 @@ _FOREIGN = ("object_id", "principal_id", "mi_res_id", "msi_res_id", "clientid")
 """Other ways to name an identity; ``clientid`` is App Service's of 2017."""
 
 
-def _asked(interface: Interface, query: Mapping[str, str]) -> TokenAsked:
+@lru_cache(maxsize=64)
+def _asked(interface: Interface, text: bytes) -> TokenAsked:
+    query = parameters(text)
     version = query.get("api-version", "")
     if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(-preview)?", version) or version < _OLDEST[interface]:
         raise ConfigurationError(f"api-version must be {_OLDEST[interface]} or later", code="parameter-invalid")

@@ -5,6 +5,8 @@ from __future__ import annotations
 __all__ = ["Headers", "header_values", "parameters", "seconds_left"]
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from urllib.parse import parse_qsl
 
 from wif.core.credentials import AccessToken
@@ -17,6 +19,7 @@ _MAX_PARAMETERS = 16
 """The most that a known client sends is four."""
 
 
+@lru_cache(maxsize=64)  # clients ask for the same few things always; a query holds no secret
 def parameters(query: bytes) -> Mapping[str, str]:
     """A query's parameters, each of which may stand there once: of two, every reader would take another one.
 
@@ -32,7 +35,7 @@ def parameters(query: bytes) -> Mapping[str, str]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ConfigurationError("the query names a parameter twice", code="parameter-invalid", hint="")
-    return found
+    return MappingProxyType(found)
 
 
 def header_values(headers: Headers, name: bytes) -> tuple[bytes, ...]:

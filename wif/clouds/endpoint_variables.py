@@ -272,8 +272,7 @@ def _gcp(address: str, endpoint: GcpEndpoint) -> dict[str, str]:
 
 
 def _azure(url: str, endpoint: AzureEndpoint) -> dict[str, str]:
-    # Else the chains of Python and Node go on to a developer's log-in where a managed identity is refused.
-    variables = {"AZURE_TOKEN_CREDENTIALS": "prod"}
+    variables: dict[str, str] = {}
     if endpoint.identity_header is not None:
         variables |= {"IDENTITY_ENDPOINT": f"{url}/azure/token", "IDENTITY_HEADER": endpoint.identity_header}
     if endpoint.imds:

@@ -29,6 +29,7 @@ __all__ = [
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from wif.clouds.answers import shown
@@ -43,6 +44,7 @@ MAX_SCOPES = 32
 """Of one token. gcloud asks for seven."""
 
 _ROOT = "/computeMetadata/v1"
+_SECRET = re.compile(rf"{_ROOT}/instance/service-accounts/([^/]+)/(token|identity)/?")
 _MAX_AUDIENCE = 1024
 _MAX_TEXT = 1024
 _SCOPE = re.compile(r"https://(?:[a-z0-9-]+\.)*(?:googleapis|google)\.com/[\x21-\x7e]{0,200}|openid|email|profile")
@@ -180,7 +182,7 @@ def _answer(status: int, kind: bytes, body: bytes) -> Answer:
 
 
 def _secret_of(machine: Machine, path: str, asked: Mapping[str, str]) -> TokenAsked | IdTokenAsked | Answer | None:
-    found = re.fullmatch(rf"{_ROOT}/instance/service-accounts/([^/]+)/(token|identity)/?", path)
+    found = _SECRET.fullmatch(path)
     if found is None:
         return None
     account = machine.account(found[1])
@@ -195,6 +197,7 @@ def _unknown(name: str) -> Answer:
     return state_answer("unknown-account", f"no service account {shown(name)} is served here")
 
 
+@lru_cache(maxsize=64)
 def _scopes(text: str, usual: tuple[str, ...]) -> tuple[str, ...] | None:
     """The scopes asked for. Their order and number of times are nobody's wish, but would each take a cache."""
     scopes = set(re.split(r"[,\s]+", text.strip(", \t\r\n"))) - {""}

@@ -7,6 +7,9 @@ __all__ = ["FALLOW_SECONDS", "MAX_KEYS", "AskedKeys", "Clients"]
 import time
 from collections.abc import Callable, Hashable
 
+from wif.clouds.endpoint_answers import Answer
+from wif.clouds.endpoint_requests import seconds_left
+from wif.core.credentials import AccessToken
 from wif.serve.waiting import WaitingRoom
 
 MAX_KEYS = 32
@@ -46,10 +49,28 @@ class AskedKeys:
 class Clients:
     """Who asks one interface for one identity's tokens."""
 
-    __slots__ = ("keys", "room")
+    __slots__ = ("_clock", "_last", "keys", "room")
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._last: tuple[Hashable, AccessToken, int, Answer] | None = None
         self.keys = AskedKeys()
         """What they ask for."""
         self.room = WaitingRoom()
         """Who of them waits."""
+
+    def answer(self, key: Hashable, credential: AccessToken, make: Callable[[float], Answer]) -> Answer:
+        """The answer that holds a token: the last one, where it would be the same again.
+
+        Args:
+            key: what was asked for.
+            make: makes it at a Unix time.
+        """
+        now = self._clock()
+        left = seconds_left(credential, now)
+        last = self._last
+        if last is not None and last[1] is credential and last[2] == left and last[0] == key:
+            return last[3]
+        made = make(now)
+        self._last = (key, credential, left, made)
+        return made

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["AppService", "Imds"]
 
-import time
 from typing import TYPE_CHECKING
 
 from wif.clouds import azure_managed_identity as protocol
@@ -62,8 +61,12 @@ class _ManagedIdentity:
                 )
         except WifError as error:
             return protocol.failed(self._interface, error)
-        return protocol.token_answer(
-            self._interface, asked, token, client_id=served.exchanger.client_id, now=time.time()
+        return clients.answer(
+            asked,
+            token,
+            lambda now: protocol.token_answer(
+                self._interface, asked, token, client_id=served.exchanger.client_id, now=now
+            ),
         )
 
 

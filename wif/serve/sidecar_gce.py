@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["GceMetadata"]
 
-import time
 from typing import TYPE_CHECKING
 
 from wif.clouds import gce_metadata as protocol
@@ -49,15 +48,16 @@ class GceMetadata:
             return protocol.state_answer("invalid", f"more than {MAX_KEYS} kinds of tokens were asked for")
         try:
             with clients.room:
-                return await _token(self._identities.gcp[name], asked, clients.room.seconds(protocol.WAIT_SECONDS))
+                return await _token(self._identities.gcp[name], asked, clients)
         except WifError as error:
             return protocol.failed(error)
 
 
-async def _token(served: GcpServed, asked: protocol.TokenAsked | protocol.IdTokenAsked, wait_seconds: float) -> Answer:
+async def _token(served: GcpServed, asked: protocol.TokenAsked | protocol.IdTokenAsked, clients: Clients) -> Answer:
+    wait_seconds = clients.room.seconds(protocol.WAIT_SECONDS)
     if isinstance(asked, protocol.TokenAsked):
         token = await served.exchanger.acredentials(scopes=asked.scopes, timeout=wait_seconds)
-        return protocol.token_answer(token, now=time.time())
+        return clients.answer(asked.scopes, token, lambda now: protocol.token_answer(token, now=now))
     token = await served.exchanger.aid_token(
         audience=asked.audience, include_email=asked.include_email, timeout=wait_seconds
     )
