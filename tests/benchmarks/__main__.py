@@ -17,7 +17,15 @@ from pathlib import Path
 from tests.benchmarks import starts
 from tests.benchmarks.rows import Row
 
-MODULES = ("admission", "emulator_throughput", "publishing", "serve_throughput", "accounts", "webhook_throughput")
+MODULES = (
+    "admission",
+    "emulator_throughput",
+    "publishing",
+    "serve_throughput",
+    "accounts",
+    "webhook_throughput",
+    "sidecar",
+)
 """Each a process of its own."""
 
 
