@@ -7,6 +7,7 @@ with uv where nox finds it (``pip install 'nox[uv]'``), else with pip. Arguments
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -32,6 +33,9 @@ IMAGE_EXTRAS = ("publish", "serve", "gcp")
 
 AZURITE_VERSION = "3.37.0"
 """Azure's own storage emulator, for the tests of that target."""
+
+CLIENTS = Path("tests/data/sidecar-clients")
+"""Other people's clients that the sidecar's tests run: a package of Python in each text file, Node's in package.json."""
 
 PURE = "wif/core/*,wif/clouds/*,wif/trust/*,wif/admission/*,wif/config/*,wif/errors.py"
 """The half without I/O; its branches are covered whole."""
@@ -130,6 +134,7 @@ def e2e(session: nox.Session) -> None:
     """Real SDKs and servers on loopback, a real API server of KUBEBUILDER_ASSETS; on the oldest and newest Python."""
     _install(session, "test")
     session.env["WIF_AZURITE"] = _azurite(session)
+    session.env["WIF_CLIENTS"] = _clients(session)
     # three workers on two cores: these tests wait for servers more than they compute
     chosen = [] if session.python == PYTHONS[0] else ["-m", "not one_python"]
     _pytest(session, "tests/integration", "-n", "3", "--dist", "loadgroup", *chosen)
@@ -146,6 +151,42 @@ def _azurite(session: nox.Session) -> str:
         if done.returncode:
             session.warn(f"npm could not install azurite@{AZURITE_VERSION}: its tests are skipped")
     return str(program.resolve()) if program.exists() else ""
+
+
+def _clients(session: nox.Session) -> str:
+    """Where the clients are, each in an environment of its own; the tests of one that did not install say so."""
+    described = b"".join(file.read_bytes() for file in sorted(CLIENTS.iterdir()))
+    folder = (Path(".nox") / f"clients-{hashlib.sha256(described).hexdigest()[:12]}").resolve()
+    npm, uv = shutil.which("npm"), shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}")
+    for file in sorted(CLIENTS.glob("*.txt")):
+        place = folder / file.stem
+        if uv is not None:
+            made = [
+                [uv, "venv", "-q", "-p", sys.executable, str(place)],
+                [uv, "pip", "install", "-q", "-p", str(place)],
+            ]
+        else:
+            pip = [str(place / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+            made = [[sys.executable, "-m", "venv", str(place)], pip]
+        _install_client(session, place, made[0], [*made[1], "-r", str(file)])
+    if npm is not None:
+        place = folder / "node"
+        copied = [sys.executable, "-c", f"import shutil; shutil.copytree({str(CLIENTS)!r}, {str(place)!r})"]
+        quiet = ["--no-audit", "--no-fund", "--loglevel=error"]
+        _install_client(session, place, copied, [npm, "install", *quiet, "--prefix", str(place)])
+    return str(folder)
+
+
+def _install_client(session: nox.Session, place: Path, *commands: list[str]) -> None:
+    if (place / ".complete").exists():
+        return
+    shutil.rmtree(place, ignore_errors=True)
+    for command in commands:
+        if subprocess.run(command, check=False, timeout=INSTALL_LIMIT_SECONDS * 3).returncode:
+            session.warn(f"{place.name}: {command[0]} failed: its tests are skipped")
+            shutil.rmtree(place, ignore_errors=True)
+            return
+    (place / ".complete").touch()
 
 
 @nox.session
