@@ -6,7 +6,17 @@ shown.
 
 from __future__ import annotations
 
-__all__ = ["HIDDEN", "Changes", "ContainerChange", "Token", "VolumeChange", "changes", "containers_of", "masked"]
+__all__ = [
+    "HIDDEN",
+    "Changes",
+    "ContainerChange",
+    "Token",
+    "VolumeChange",
+    "changes",
+    "containers_of",
+    "masked",
+    "value_of",
+]
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
@@ -92,6 +102,12 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Changes:
     )
 
 
+def value_of(entry: Mapping[str, Any]) -> str:
+    """The value of a variable, or where it comes from."""
+    field = ((entry.get("valueFrom") or {}).get("fieldRef") or {}).get("fieldPath")
+    return str(entry.get("value") or "") if field is None else f"(from {field})"
+
+
 def containers_of(pod: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], ContainerKind, Mapping[str, Any]]]:
     """All containers: list and name, what kind it is, and the object."""
     spec = pod.get("spec") or {}
@@ -164,9 +180,7 @@ def _container(
 ) -> ContainerChange:
     own = before or {}
     had, mounted = _by_name(own.get("env")), list(own.get("volumeMounts") or ())
-    variables = [
-        (key, str(each.get("value", ""))) for key, each in _by_name(after.get("env")).items() if had.get(key) != each
-    ]
+    variables = [(key, value_of(each)) for key, each in _by_name(after.get("env")).items() if had.get(key) != each]
     mounts = [
         (str(each.get("name", "")), str(each.get("mountPath", "")))
         for each in after.get("volumeMounts") or ()

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from wif.admission.accounts import ServiceAccount
-from wif.admission.changes import containers_of
+from wif.admission.changes import containers_of, value_of
 from wif.admission.explanation import MADE_AT_ADMISSION, Explanation, explain
 from wif.admission.facts import Vocabulary, pod_facts
 from wif.admission.injection import POD_HASH, Part
@@ -179,7 +179,7 @@ def _volume(ours: Mapping[str, Any], found: Mapping[str, Any] | None) -> Compare
 def _variable(container: str, name: str, value: str, found: Mapping[str, Any] | None) -> Compared:
     if found is None:
         return Compared("variable", container, name, "missing")
-    if (found.get("value") or "") == value:
+    if value_of(found) == value:
         return Compared("variable", container, name, "as-it-should-be")
     return Compared("variable", container, name, "differs", "its own value, or one of before a change")
 

@@ -160,3 +160,10 @@ def test_kubectls_copy_of_the_manifest_is_hidden() -> None:
         "x": "y",
     }
     assert masked({}, {}) == {"metadata": {}, "spec": {}}
+
+
+def test_a_variable_that_comes_from_elsewhere_says_so() -> None:
+    field = {"name": "IP", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}}
+    secret = {"name": "S", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
+    (found,) = changes(pod({"name": "a"}), pod({"name": "a", "env": [field, secret, {"name": "V"}]})).containers
+    assert found.variables == (("IP", "(from status.podIP)"), ("S", ""), ("V", ""))

@@ -134,7 +134,7 @@ def test_defaults_do_not_change_what_is_watched_and_registered(name: str) -> Non
         ),
         (
             {"serviceAccounts": [ENTRY | {"annotations": {"wif.internal/mode": "sidecar"}}]},
-            "$.serviceAccounts[0]: ServiceAccount: annotation wif.internal/mode is 'sidecar', and the setting",
+            "$.serviceAccounts[0]: ServiceAccount: wif.internal/mode is sidecar, and the setting",
         ),
     ],
 )

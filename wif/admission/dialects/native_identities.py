@@ -95,7 +95,7 @@ class Complaints:
         """The operator has given no image for the mode ``sidecar``."""
         self.add(
             "setting-missing",
-            f"annotation {self.start}mode is 'sidecar', and the setting sidecar_image is missing",
+            f"{self.start}mode is sidecar, and the setting sidecar_image is missing",
             "write files, or have the operator set it",
         )
 
