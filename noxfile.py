@@ -35,7 +35,7 @@ AZURITE_VERSION = "3.37.0"
 """Azure's own storage emulator, for the tests of that target."""
 
 CLIENTS = Path("tests/data/sidecar-clients")
-"""Other people's clients that the sidecar's tests run: a package of Python in each text file, Node's in package.json."""
+"""Other people's clients that the sidecar's tests run: Python's in text files, Node's in package.json."""
 
 PURE = "wif/core/*,wif/clouds/*,wif/trust/*,wif/admission/*,wif/config/*,wif/errors.py"
 """The half without I/O; its branches are covered whole."""
