@@ -66,7 +66,7 @@ identities:
   app: {cloud: aws, role_arn: arn, region: eu-central-1, session_name: me, duration_seconds: 900, audience: sts}
   reports:
     {cloud: gcp, provider: //iam.googleapis.com/projects/77/locations, service_account: a@b, project: p, scopes: [s],
-     lifetime_seconds: 60, universe_domain: example.com, token_file: /t}
+     lifetime_seconds: 60, region: europe-west3, universe_domain: example.com, token_file: /t}
   graph: {cloud: azure, tenant_id: t, client_id: c, authority_host: https://login.example.com, scopes: [x, y]}
 default: {aws: app, gcp: reports, azure: graph}
 token_file: /var/run/token

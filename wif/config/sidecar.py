@@ -103,6 +103,8 @@ class GcpIdentity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     scopes: Annotated[tuple[_Text, ...], Meta(min_length=1)] = ("https://www.googleapis.com/auth/cloud-platform",)
     lifetime_seconds: _Seconds | None = None
     """Of the service account's tokens."""
+    region: _Text | None = None
+    """Of the token service's regional endpoint; None asks the global one."""
     universe_domain: _Text = "googleapis.com"
     token_file: _Path | None = None
     audience: _Text | None = None

@@ -253,6 +253,7 @@ def _gcp(identity: GcpIdentity, common: Mapping[str, Any]) -> GcpExchanger:
         scopes=identity.scopes,
         project_id=identity.project,
         lifetime_seconds=identity.lifetime_seconds,
+        region=identity.region,
         universe_domain=identity.universe_domain,
         **common,
     )
@@ -308,7 +309,7 @@ def _rules(identity: Identity, environ: Mapping[str, str]) -> Iterable[Callable[
         account = identity.service_account
         yield lambda: ProviderName.parse(identity.provider)
         yield lambda: account and validate_service_account(account)
-        yield lambda: token_url(universe_domain=identity.universe_domain)
+        yield lambda: token_url(identity.region, universe_domain=identity.universe_domain)
     else:
         yield lambda: azure.validate_tenant_id(identity.tenant_id)
         yield lambda: azure.validate_client_id(identity.client_id)

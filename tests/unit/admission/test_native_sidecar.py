@@ -226,6 +226,7 @@ def test_direct_access_has_a_project_only_where_it_is_said() -> None:
     (part,) = parts(direct | {"gcp.project": "p-12345", "gcp.region": "europe-west3"}).values()
     assert env(part)["GOOGLE_CLOUD_PROJECT"] == "p-12345"
     assert env(part)["CLOUDSDK_COMPUTE_REGION"] == "europe-west3"
+    assert identity(served(part), "gcp").region == "europe-west3"
 
 
 def test_a_cloud_that_the_pod_does_without_is_not_served() -> None:

@@ -74,6 +74,7 @@ def test_everything_of_the_settings_reaches_the_exchangers() -> None:
 
     role = AWS | {"region": "eu-central-1", "session_name": "me", "duration_seconds": 900, "token_file": "/own"}
     account = GCP | {"service_account": EMAIL, "project": "p", "scopes": ["s"], "universe_domain": "example.com"}
+    account |= {"region": "europe-west3"}
     identities = Identities(
         settings(
             identities={"app": role, "reports": account, "graph": AZURE | {"authority_host": "login.example.com"}}
@@ -218,6 +219,12 @@ def test_the_clouds_rules_are_told_all_at_once() -> None:
         "'z' is not a universe domain",
         "no subject token: neither token_file nor WIF_TOKEN_FILE is set",
     ]
+    assert [
+        sentence.split(";")[0]
+        for sentence in identity_problems(GcpIdentity(provider=PROVIDER, region="nowhere"), "/t", environ={})
+    ] == ["'nowhere' is not a region of Google Cloud"]
+    with pytest.raises(ConfigurationError, match="'nowhere' is not a region of Google Cloud"):
+        Identities(settings(identities={"reports": GCP | {"region": "nowhere"}}), environ={})
     found = identity_problems(AzureIdentity(tenant_id="?", client_id="?", authority_host="a b"), environ={})
     assert [sentence.split(";")[0] for sentence in found] == [
         "'?' is not a tenant",

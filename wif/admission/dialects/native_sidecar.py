@@ -265,6 +265,7 @@ def _identity(
             "provider": values["provider"],
             "service_account": values.get("service-account"),
             "project": _project(identity),
+            "region": values.get("region"),
         }
     else:
         members = {
