@@ -683,7 +683,11 @@ REFUSED: Mapping[str, tuple[dict[str, str], dict[str, Any], str]] = {
     "use": ({f"{N}/aws.role-arn": ROLE}, {"annotations": {f"{N}/use": "aws=default"}}, f"{N}/use"),
     "use-of": ({f"{N}/aws.role-arn": ROLE}, {"annotations": {f"{N}/use.main": "aws=none"}}, f"{N}/use"),
     "sidecar": ({f"{N}/aws.role-arn": ROLE, f"{N}/mode": "sidecar"}, {}, "the sidecar needs the webhook"),
-    "pod-sidecar": ({f"{N}/aws.role-arn": ROLE}, {"annotations": {f"{N}/mode": "sidecar"}}, "the sidecar needs the webhook"),
+    "pod-sidecar": (
+        {f"{N}/aws.role-arn": ROLE},
+        {"annotations": {f"{N}/mode": "sidecar"}},
+        "the sidecar needs the webhook",
+    ),
     "role": ({f"{N}/aws.role-arn": "not-an-arn"}, {}, "aws.role-arn on the ServiceAccount"),
     "eks-role": ({"eks.amazonaws.com/role-arn": "not-an-arn"}, {}, "role-arn on the ServiceAccount"),
     "dollar": ({"eks.amazonaws.com/role-arn": f"{ROLE}$(X)"}, {}, "role-arn on the ServiceAccount"),
