@@ -38,7 +38,7 @@ TOKEN_PATHS = {
 }
 CREDENTIAL = re.compile(rb"SecretAccessKey|access_token|wif-local-sts|\bey[A-Za-z0-9_-]{20}")
 GOOD_CLIENT_SECONDS = 1.0
-"""Half of what AWS' SDKs wait for an answer: three of four reads are quicker, on a machine that is busy with the test."""
+"""Half of what AWS' SDKs wait for: three of four reads are quicker, on a machine that is busy with the test."""
 LONGEST_SECONDS = 5.0
 
 
