@@ -404,7 +404,7 @@ def test_a_loop_that_is_told_to_stop(place: Place) -> None:
 
 
 def test_a_rotation_under_load_refuses_no_call(place: Place) -> None:
-    """Two processes on one port, certificates of 12 s, failure policy Fail: every pod is let in and injected into."""
+    """Two processes on one port, certificates of 20 s, failure policy Fail: every pod is let in and injected into."""
     server = place.server
     server.create_service_account(place.namespace, "app", annotations=EKS)
     server.request("DELETE", f"{MUTATING}/{place.registration}")
@@ -415,7 +415,7 @@ def test_a_rotation_under_load_refuses_no_call(place: Place) -> None:
         arguments = [
             *("--kubeconfig", str(server.kubeconfig), "--self-managed", f"{place.namespace}/tls"),
             *("--tls-name", "127.0.0.1", "--mutating-configuration", place.registration),
-            *("--certificate-life", "12s", "--find-unmutated", "0"),
+            *("--certificate-life", "20s", "--find-unmutated", "0"),
         ]
         with (
             WebhookProcess(*arguments, listener=listener) as one,
@@ -424,7 +424,7 @@ def test_a_rotation_under_load_refuses_no_call(place: Place) -> None:
             one.until_ready()
             other.until_ready()
             first = place.bundle
-            ends, number = time.monotonic() + 25, 0
+            ends, number = time.monotonic() + 45, 0
             while time.monotonic() < ends:
                 path = f"/api/v1/namespaces/{place.namespace}/pods?dryRun=All"
                 status, body = server.request("POST", path, pod(f"p-{number}"))

@@ -145,6 +145,7 @@ def test_the_sdks_of_three_clouds_find_their_credentials_in_one_pod(
     name: str,
     annotations: dict[str, str],
     labels: dict[str, str],
+    request: pytest.FixtureRequest,
 ) -> None:
     namespace = f"clouds-{name}"
     identity = PodIdentity(namespace=namespace)
@@ -152,6 +153,9 @@ def test_the_sdks_of_three_clouds_find_their_credentials_in_one_pod(
     api_server.create_service_account(namespace, "app", annotations=annotations)
     api_server.create(f"/api/v1/namespaces/{namespace}/pods", _pod(labels=labels))
     container = Kubelet(api_server).prepare(namespace, "app-0", "main", tmp_path)
+    request.addfinalizer(  # to a webhook with other settings, that another test starts, it would lack something
+        lambda: api_server.request("DELETE", f"/api/v1/namespaces/{namespace}/pods/app-0?gracePeriodSeconds=0")
+    )
 
     trust = trust_documents(api_server.issuer, identity)
     trust["gcp"]["providers"][0]["oidc"]["allowedAudiences"] = ["sts.googleapis.com"]
