@@ -90,7 +90,9 @@ def loopback_address(text: str) -> Address:
     if address.host == "localhost":  # not looked up: a hosts file may say anything
         return Address(host="127.0.0.1", port=address.port)
     try:
-        is_loopback = ip_address(address.host).is_loopback
+        found = ip_address(address.host)
+        # what is mapped into IPv6 counts as loopback from Python 3.13 on; it is a way around, not an address
+        is_loopback = found.is_loopback and getattr(found, "ipv4_mapped", None) is None
     except ValueError:
         is_loopback = False
     if not is_loopback:
