@@ -51,7 +51,7 @@ class _ManagedIdentity:
     async def _of(self, served: AzureServed, asked: protocol.TokenAsked) -> Answer:
         clients = self._clients.get(served.name)
         if clients is None:
-            clients = self._clients[served.name] = Clients()
+            clients = self._clients[served.name] = Clients(self._identities.clocks.wall)
         if asked.scope not in served.scopes and not clients.keys.admits(asked.scope):
             return protocol.state_answer(self._interface, "invalid", f"more than {MAX_KEYS} resources were asked for")
         try:

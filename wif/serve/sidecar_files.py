@@ -268,11 +268,13 @@ class SidecarFiles:
             self.writes += 1
             output.written, output.expired = content, False
             _LOGGER.info("%s is written", file.path, extra={"wif": fields})
-        held = output.written
-        if held is not None and not output.expired and self._clocks.wall() >= held.expires_at:
-            output.expired = True
+        held, had_expired = output.written, output.expired
+        # looked at anew each time: a clock that was wrong may be right again
+        output.expired = held is not None and self._clocks.wall() >= held.expires_at
+        if output.expired:
             output.problem = output.problem or "expired"
-            _LOGGER.error("%s holds what has expired, and there is nothing new", file.path, extra={"wif": fields})
+            if not had_expired:
+                _LOGGER.error("%s holds what has expired, and there is nothing new", file.path, extra={"wif": fields})
 
 
 def _say_ended(task: asyncio.Task[None]) -> None:

@@ -42,7 +42,7 @@ class GceMetadata:
         name = asked.account.name
         clients = self._clients.get(name)
         if clients is None:
-            clients = self._clients[name] = Clients()
+            clients = self._clients[name] = Clients(self._identities.clocks.wall)
         key = asked[1:]
         if key != (None,) and not clients.keys.admits(key):
             return protocol.state_answer("invalid", f"more than {MAX_KEYS} kinds of tokens were asked for")

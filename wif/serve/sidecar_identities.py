@@ -85,6 +85,8 @@ class Identities:
         transport: Callable[[Cloud], Sender] | None = None,
     ) -> None:
         self._common: dict[str, Any] = {"environ": environ, "limits": limits, "clocks": clocks}
+        self.clocks = clocks
+        """Those of every exchanger."""
         self._transport = transport
         self._hooks: list[ExchangeHook] = []
         self._all: Mapping[str, AnyServed] = {}

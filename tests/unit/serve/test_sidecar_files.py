@@ -48,11 +48,13 @@ class Shifted:
 
     def __init__(self) -> None:
         self.ahead = NOW - time.time()
+        self.wrong = 0.0
+        """How far the wall clock alone was set wrong."""
 
     def clocks(self) -> Clocks:
         return Clocks(
             steady=lambda: time.monotonic() + self.ahead,
-            wall=lambda: time.time() + self.ahead,
+            wall=lambda: time.time() + self.ahead + self.wrong,
             monotonic=time.monotonic,
         )
 
@@ -233,6 +235,20 @@ def test_what_has_expired_is_kept_and_told(tmp_path: Path, caplog: pytest.LogCap
         bench.run(bench.file("gcp-access-token"), scenario=scenario)
     assert "holds what has expired" in caplog.text
     assert "ya29" not in caplog.text
+
+
+def test_a_file_that_only_a_wrong_clock_called_expired_is_valid_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, {"token": [google_token(1, life_seconds=3600), *([DOWN] * 1000)]})
+
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: files.counts()["valid"] == 1)
+        bench.clock.wrong = 7200.0
+        await until(lambda: files.counts()["expired"] == 1)
+        bench.clock.wrong = 0.0
+        await until(lambda: files.counts()["valid"] == 1)
+        assert files.writes == 1, "and nothing new was needed"
+
+    bench.run(bench.file("gcp-access-token"), scenario=scenario)
 
 
 def test_a_federated_token_follows_the_projected_file(bench: Bench) -> None:
