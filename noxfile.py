@@ -189,6 +189,14 @@ def _install_client(session: nox.Session, place: Path, *commands: list[str]) -> 
     (place / ".complete").touch()
 
 
+@nox.session(python=PYTHONS[0])
+def soak(session: nox.Session) -> None:
+    """Half an hour of the sidecar under everything that goes wrong (``e2e`` has two minutes of it); not by default."""
+    _install(session, "test")
+    session.env["WIF_SOAK_SECONDS"] = os.environ.get("WIF_SOAK_SECONDS", "1800")
+    _pytest(session, "tests/integration/test_sidecar_soak.py", "-s")
+
+
 @nox.session
 def aiobotocore(session: nox.Session) -> None:
     """The aiobotocore session: an environment of its own, because it pins another botocore."""
