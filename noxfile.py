@@ -135,9 +135,9 @@ def e2e(session: nox.Session) -> None:
     _install(session, "test")
     session.env["WIF_AZURITE"] = _azurite(session)
     session.env["WIF_CLIENTS"] = _clients(session)
-    # three workers on two cores: these tests wait for servers more than they compute
+    # four workers on two cores: these tests wait for servers more than they compute
     chosen = [] if session.python == PYTHONS[0] else ["-m", "not one_python"]
-    _pytest(session, "tests/integration", "-n", "3", "--dist", "loadgroup", *chosen)
+    _pytest(session, "tests/integration", "-n", "4", "--dist", "loadgroup", *chosen)
 
 
 def _azurite(session: nox.Session) -> str:

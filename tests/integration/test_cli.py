@@ -27,7 +27,7 @@ from tests.publishing import key_files
 from wif.cli.root import cli
 from wif.emulator.apiserver import ApiServer
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("cli")]
+pytestmark = [pytest.mark.integration, pytest.mark.one_python, pytest.mark.xdist_group("cli")]
 
 SUBJECT = "system:serviceaccount:shop:app"
 PRINCIPAL = f"principal://iam.googleapis.com/{PROVIDER.partition('/providers/')[0]}/subject/{SUBJECT}"

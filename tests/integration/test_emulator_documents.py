@@ -15,7 +15,7 @@ from tests.integration.hostile import Behaviour, HostileServer, Peer, answering,
 from wif.emulator import Authority, Emulator, Faults, LocalCluster, TrustStore
 from wif.emulator.verification import MAX_DOCUMENT_BYTES, REFETCHES
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 
 @pytest.fixture(scope="module")

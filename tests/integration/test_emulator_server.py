@@ -22,7 +22,7 @@ from tests.unit.emulator.local_sts import CLIENT, GCP_AUDIENCE, ISSUER, ROLE, SE
 from wif.emulator import Authority, Emulator, LocalCluster
 from wif.errors import ConfigurationError
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from wif.core.public_keys import IssuerKey, read_key_set
 from wif.emulator.apiserver import ApiServer
 from wif.issuer.verify import verify
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("issuer_serve")]
+pytestmark = [pytest.mark.integration, pytest.mark.one_python, pytest.mark.xdist_group("issuer_serve")]
 
 ISSUER = "https://oidc.example.com/clusters/a"
 JWKS = "/clusters/a/openid/v1/jwks"

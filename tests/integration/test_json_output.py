@@ -18,7 +18,7 @@ from tests.publishing import key_files
 from wif.cli.root import cli
 from wif.emulator.apiserver import ApiServer
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("cli")]
+pytestmark = [pytest.mark.integration, pytest.mark.one_python, pytest.mark.xdist_group("cli")]
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 SCHEMAS = {path.stem: json.loads(path.read_text()) for path in sorted((REFERENCE / "schemas").glob("*.json"))}

@@ -17,7 +17,7 @@ from tests.integration.documents_server import until
 from tests.integration.led_pod import ROLE, LedPod, led_pod
 from tests.integration.sidecars import SCHEMA, SidecarProcess, aws, azure, gcp, led
 
-pytestmark = [pytest.mark.integration]
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 WAIT_SECONDS = 60
 

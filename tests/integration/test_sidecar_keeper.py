@@ -19,7 +19,7 @@ from wif.exchange.clocks import SYSTEM, Clocks
 from wif.serve.keeper import Keeper
 from wif.serve.sidecar_identities import Identities
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 VAULT = "https://vault.azure.net/.default"
 QUICK = LIMITS._replace(attempts=1, failure_backoff_seconds=0.1, failure_backoff_max_seconds=0.2)
@@ -251,7 +251,7 @@ def test_a_token_that_comes_late_is_waited_for(wif_pod: LocalPod) -> None:
     async def main() -> None:
         late = {"cloud": "aws", "role_arn": wif_pod.identity.role_arn, "token_file": str(path)}
         async with keeping(wif_pod, identities={"late": late}) as sidecar:
-            await sidecar.until(lambda: sidecar.state("late") == ("refused", "token-missing"))
+            await sidecar.until(lambda: sidecar.state("late") == ("outage", "token-missing"))
             path.write_text(wif_pod.tokens["aws"].read_text())
             assert await sidecar.keeper.wait_ready(8)
 

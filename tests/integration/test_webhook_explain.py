@@ -19,7 +19,7 @@ import yaml
 from tests.integration.explaining import EMAIL, ROLE, SECRET, SPEC, TEMPLATE, THREE, Explain, account, controller
 from wif.admission.patch import apply_patch
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 
 @pytest.fixture
