@@ -336,13 +336,14 @@ def _without_tokens(soak: Soak) -> Iterator[None]:
 
 Trouble = Callable[[Soak], contextlib.AbstractContextManager[Any]]
 
+_NO = b"<ErrorResponse><Error><Code>AccessDenied</Code><Message>Not authorized</Message></Error></ErrorResponse>"
 SHORT, LONG = 4.0, 19.0
 TROUBLES: tuple[tuple[str, float, Trouble], ...] = (
     ("500", SHORT, lambda soak: soak.pod.emulator.faults.inject(status=500, body=b"oops")),
     ("clock ahead", SHORT, lambda soak: _clock(soak, 30.0)),
     ("cut before the answer", SHORT, lambda soak: soak.pod.emulator.faults.inject(cut="before-answer")),
     ("429", SHORT, lambda soak: soak.pod.emulator.faults.inject(status=429, headers={"Retry-After": "1"})),
-    ("refused by one cloud", LONG, lambda soak: soak.pod.emulator.faults.inject(cloud="aws", status=403, body=b"no")),
+    ("refused by one cloud", LONG, lambda soak: soak.pod.emulator.faults.inject(cloud="aws", status=403, body=_NO)),
     ("time-outs", SHORT, lambda soak: soak.pod.emulator.faults.inject(delay_seconds=5.0)),
     ("clock behind", SHORT, lambda soak: _clock(soak, -30.0)),
     ("connections refused", SHORT, _stopped),
