@@ -137,7 +137,7 @@ def e2e(session: nox.Session) -> None:
     session.env["WIF_CLIENTS"] = _clients(session)
     # four workers on two cores: these tests wait for servers more than they compute
     chosen = [] if session.python == PYTHONS[0] else ["-m", "not one_python"]
-    _pytest(session, "tests/integration", "-n", "4", "--dist", "loadgroup", *chosen)
+    _pytest(session, "tests/integration", "-n", "4", "--dist", "loadgroup", "--durations=20", *chosen)
 
 
 def _azurite(session: nox.Session) -> str:
