@@ -20,10 +20,9 @@ import nox
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"  # eleven environments: 3 s each with uv, a minute with pip
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["lint", "types", "contracts", "tests", "e2e", "aiobotocore", "docs", "build"]
 
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
-"""Every Python that this project is for; each one found on the machine is tested."""
+"""Every Python that this project is for; of those found on the machine the oldest and the newest are tested."""
 
 INSTALL_LIMIT_SECONDS = 120
 """``pip install wif[all]`` into an empty environment: a resolver that backtracks without end is seen here first."""
@@ -67,6 +66,11 @@ def _interpreter(version: str) -> str | None:
 FOUND = {version: path for version in VERSIONS if (path := _interpreter(version))}
 MISSING = [version for version in VERSIONS if version not in FOUND]
 PYTHONS = list(FOUND)
+ENDS = list(dict.fromkeys([PYTHONS[0], PYTHONS[-1]]))
+"""What differs between Pythons shows at the oldest or the newest; ``nox -s tests`` also runs on those between."""
+
+nox.options.sessions = ["lint", "types", "contracts", *(f"tests-{version}" for version in ENDS)]
+nox.options.sessions += ["e2e", "aiobotocore", "docs", "build"]
 
 # nox looks a version up on PATH, where a shim may stand first: put the interpreters that work before it.
 os.environ["PATH"] = os.pathsep.join(
@@ -129,7 +133,7 @@ def tests(session: nox.Session) -> None:
         session.run("coverage", "report", "--fail-under=100", "--skip-covered", "-m", f"--include={PURE}")
 
 
-@nox.session(python=list(dict.fromkeys([PYTHONS[0], PYTHONS[-1]])))
+@nox.session(python=ENDS)
 def e2e(session: nox.Session) -> None:
     """Real SDKs and servers on loopback, a real API server of KUBEBUILDER_ASSETS; on the oldest and newest Python."""
     _install(session, "test")
@@ -296,6 +300,6 @@ def _install_empty(session: nox.Session, wheel: Path, extras: str) -> None:
 
 if MISSING:
     sys.stderr.write(
-        f"nox: tests run on {len(FOUND)} of {len(VERSIONS)} Pythons ({', '.join(FOUND)}); "
+        f"nox: {len(FOUND)} of {len(VERSIONS)} Pythons are here ({', '.join(FOUND)}); "
         f"not installed here: {', '.join(MISSING)}\n"
     )
