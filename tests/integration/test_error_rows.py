@@ -23,7 +23,7 @@ from wif.emulator.authority import Authority
 from wif.emulator.cluster import LocalCluster
 from wif.errors import WifError
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 SECOND_ROLE = "arn:aws:iam::111122223333:role/second"
 NOW = time.time()

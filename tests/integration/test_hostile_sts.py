@@ -24,7 +24,7 @@ from wif.edges.transport import Transport
 from wif.emulator.cluster import LocalCluster
 from wif.errors import ConfigurationError, ProtocolError, TransportError, WifError
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 LIMITS = Limits(total_seconds=1.0, connect_seconds=0.5, read_seconds=0.8, attempts=2, backoff_seconds=0.01)
 ROLE = "arn:aws:iam::111122223333:role/app"

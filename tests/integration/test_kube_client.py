@@ -24,7 +24,7 @@ from wif.edges.token_request import TokenRequest
 from wif.emulator.apiserver import ApiServer, missing_assets
 from wif.errors import ConfigurationError, RefusedError, UnavailableError, WifError
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 OWN_AUDIENCE = "https://kubernetes.default.svc"
 

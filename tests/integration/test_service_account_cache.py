@@ -26,7 +26,7 @@ from wif.errors import RefusedError, UnavailableError
 from wif.serve.account_values import MAX_ACCOUNT_BYTES
 from wif.serve.service_accounts import MAX_REMEMBERED, MAX_SEARCHES, AccountCache
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 PREFIXES = WebhookSettings().prefixes
 ROLE = "eks.amazonaws.com/role-arn"

@@ -20,7 +20,7 @@ from wif.emulator.faults import Faults
 from wif.errors import WifError
 from wif.issuer.verify import VerifyReport, verify, verify_key_set
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 HARMLESS = {"public-address", "public-authority", "issuer-internal-host", "jwks-internal-host"}
 """Told of every issuer on loopback with an authority of its own; the port too, see :func:`failed`."""
