@@ -12,14 +12,13 @@ import functools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from wif.cli.durations import Duration
 from wif.cli.frame import named_config_file
 from wif.cli.options import DEFAULT_CONFIG_FILE, read_config_file
-from wif.cli.output import warn
+from wif.cli.section_options import JSON, LIST, MODE, PAIRS, SECONDS, SWITCH, Option, SectionOptions
 from wif.config import SIDECAR
 from wif.errors import ConfigurationError
 
@@ -31,69 +30,51 @@ F = TypeVar("F", bound=Callable[..., Any])
 SidecarValues = dict[str, Any]
 """The section's members, as flags, variables and the file together give them; not checked yet."""
 
-_PREFIX = "sidecar__"
-_VARIABLE = "WIF_SIDECAR_"
-_TEXT, _LIST, _SECONDS, _SWITCH, _MODE, _JSON, _PAIRS = range(7)
 _MAX_FILE_BYTES = 1024 * 1024
 
 
-class _Option(NamedTuple):
-    setting: str
-    help: str
-    kind: int = _TEXT
-    metavar: str | None = None
-    flag: str | None = None
-    """Where it is not named as the setting is."""
-
-    @property
-    def name(self) -> str:
-        """The flag."""
-        return f"--{self.flag or self.setting.replace('_', '-')}"
-
-
-_OPTIONS = (
-    _Option("identities", "Name and settings of each. Default: those of the webhooks' variables.", _JSON),
-    _Option("default", "Whom a request means that names nobody; repeatable.", _PAIRS, "CLOUD=NAME"),
-    _Option("token_file", "Subject token of identities that name none.", metavar="PATH"),
-    _Option("allow_hosts", "Host that may get the token; repeatable.", _LIST, "HOST", "allow-host"),
-    _Option("propagation_seconds", "How long to retry the refusals of a trust made just now.", _SECONDS),
-    _Option("listen", "Loopback address of the credentials; repeatable. Default: 127.0.0.1:8787.", _LIST, "ADDRESS"),
-    _Option(
+_ROWS = (
+    Option("identities", "Name and settings of each. Default: those of the webhooks' variables.", JSON),
+    Option("default", "Whom a request means that names nobody; repeatable.", PAIRS, "CLOUD=NAME"),
+    Option("token_file", "Subject token of identities that name none.", metavar="PATH"),
+    Option("allow_hosts", "Host that may get the token; repeatable.", LIST, "HOST", flag="allow-host"),
+    Option("propagation_seconds", "How long to retry the refusals of a trust made just now.", SECONDS),
+    Option("listen", "Loopback address of the credentials; repeatable. Default: 127.0.0.1:8787.", LIST, "ADDRESS"),
+    Option(
         "health_listen",
         "/healthz, /readyz and /metrics. Default: :8788, on every address.",
         metavar="ADDRESS",
         flag="health-address",
     ),
-    _Option("aws_container", "AWS' container credentials. Default: where there is a role.", _SWITCH),
-    _Option("app_service", "Azure App Service's endpoint. Default: where there is an Azure identity.", _SWITCH),
-    _Option("gce_metadata", "Google's metadata server: open to every process of the pod. Default: no.", _SWITCH),
-    _Option("imds", "Azure's instance metadata: open to every process of the pod. Default: no.", _SWITCH),
-    _Option(
+    Option("aws_container", "AWS' container credentials. Default: where there is a role.", SWITCH),
+    Option("app_service", "Azure App Service's endpoint. Default: where there is an Azure identity.", SWITCH),
+    Option("gce_metadata", "Google's metadata server: open to every process of the pod. Default: no.", SWITCH),
+    Option("imds", "Azure's instance metadata: open to every process of the pod. Default: no.", SWITCH),
+    Option(
         "secret_file",
         "Where AWS' secret is written. Default: /var/run/wif-sidecar/authorization.",
         metavar="PATH",
     ),
-    _Option("secret_mode", "0440, or 0444 without an fsGroup. Default: 0440.", _MODE, "MODE"),
-    _Option("files", "List of the files that credentials are written to.", _JSON),
-    _Option("force_host_network", "Serve although the loopback address is the whole node's. Default: no.", _SWITCH),
+    Option("secret_mode", "0440, or 0444 without an fsGroup. Default: 0440.", MODE, "MODE"),
+    Option("files", "List of the files that credentials are written to.", JSON),
+    Option("force_host_network", "Serve although the loopback address is the whole node's. Default: no.", SWITCH),
 )
 """One row for each setting, in the order of the help."""
 
 
+_OPTIONS = SectionOptions(SIDECAR, _ROWS)
+
+
 def sidecar_options(function: F) -> F:
     """An option for every setting; read by :func:`sidecar_source`. The command takes them as ``sidecar__NAME``."""
-    for option in reversed(_OPTIONS):
-        function = _added(function, option)
-    return function
+    return _OPTIONS.add(function)
 
 
 def sidecar_options_of(*settings: str) -> Callable[[F], F]:
     """As :func:`sidecar_options`, for some settings only."""
 
     def decorate(function: F) -> F:
-        for option in reversed(_OPTIONS):
-            function = _added(function, option) if option.setting in settings else function
-        return function
+        return _OPTIONS.add(function, only=settings)
 
     return decorate
 
@@ -161,78 +142,12 @@ class SidecarSource:
 
 def sidecar_source(context: click.Context, *, adjust: Callable[[SidecarValues], SidecarValues] = dict) -> SidecarSource:
     """The source of this run: flags, then ``WIF_SIDECAR_*`` variables, then the section ``sidecar`` of the file."""
-    _report_unknown(os.environ)
-    return SidecarSource(_given(context), named_config_file(context), os.environ, adjust=adjust)
-
-
-def _added(function: F, option: _Option) -> F:
-    arguments: dict[str, Any] = {"help": option.help, "envvar": _VARIABLE + option.setting.upper(), "default": None}
-    name = option.name
-    if option.kind == _SWITCH:
-        name = f"{name}/--no-{name[2:]}"
-    elif option.kind == _SECONDS:
-        arguments["type"] = Duration()
-    else:
-        is_list = option.kind in (_LIST, _PAIRS)
-        arguments |= {"multiple": is_list, "metavar": "JSON" if option.kind == _JSON else option.metavar}
-    return click.option(_PREFIX + option.setting, name, **arguments)(function)
-
-
-def _given(context: click.Context) -> dict[str, Any]:
-    """What flags and variables say, as ``wif.yaml`` would have it."""
-    given: dict[str, Any] = {}
-    for option in _OPTIONS:
-        value: Any = context.params.get(_PREFIX + option.setting)
-        if value is None or value == ():
-            continue
-        given[option.setting] = _READ.get(option.kind, _as_it_is)(option, value)
-    return given
-
-
-def _as_it_is(_: _Option, value: Any) -> Any:
-    return value
-
-
-def _mode(option: _Option, value: str) -> int:
-    digits = value.removeprefix("0o")
-    if not digits or not set(digits) <= set("01234567") or len(digits) > 4:
-        raise click.UsageError(f"{option.name} {value[:32]!r} is no mode in octal digits, e.g. 0440")
-    return int(digits, 8)
-
-
-def _json(option: _Option, value: str) -> Any:
-    import json  # noqa: PLC0415  # few runs have one
-
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError) as error:
-        raise click.UsageError(f"{option.name} is no JSON; write it as the settings file has it") from error
-
-
-def _pairs(option: _Option, values: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for text in values:
-        cloud, equals, name = text.partition("=")
-        if not equals:
-            raise click.UsageError(f"{option.name} {text[:64]!r} is not CLOUD=NAME")
-        found[cloud] = name
-    return found
-
-
-_READ: Mapping[int, Callable[[_Option, Any], Any]] = {_MODE: _mode, _JSON: _json, _PAIRS: _pairs}
+    _OPTIONS.report_unknown(os.environ)
+    return SidecarSource(_OPTIONS.given(context), named_config_file(context), os.environ, adjust=adjust)
 
 
 def _section(document: object, path: str, *, is_named: bool) -> Mapping[str, Any]:
-    if document is None:
-        return {}
-    section = document.get(SIDECAR, {}) if isinstance(document, dict) else None
-    if not isinstance(section, dict) or not all(isinstance(name, str) for name in section):
-        what = SIDECAR if isinstance(document, dict) else "a document"
-        raise ConfigurationError(
-            f"{path} has {what} that is not a mapping of names",
-            code="config-invalid",
-            hint=f"write {SIDECAR}: and its settings below it",
-        )
+    section = _OPTIONS.members(document, path)
     if not is_named:
         _require_harmless(section, path)
     return section
@@ -261,10 +176,3 @@ def _harms(section: Mapping[str, Any]) -> list[tuple[str, str]]:
         if isinstance(file, dict) and "after" in file:
             found.append((f"files[{position}].after", "runs a program or sends a signal"))
     return found
-
-
-def _report_unknown(environ: Mapping[str, str]) -> None:
-    known = {_VARIABLE + option.setting.upper() for option in _OPTIONS}
-    for variable in sorted(environ):
-        if variable.startswith(_VARIABLE) and variable not in known:
-            warn(f"the variable {variable} is not known")

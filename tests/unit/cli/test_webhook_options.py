@@ -10,7 +10,7 @@ import click
 import pytest
 
 from wif.cli.frame import command
-from wif.cli.webhook_options import _OPTIONS, webhook_options, webhook_settings
+from wif.cli.webhook_options import _ROWS, webhook_options, webhook_settings
 from wif.config.webhook import COMPAT, AzureTokenEndpoint, ContainerCredentials, WebhookSettings
 from wif.errors import ConfigurationError
 
@@ -129,9 +129,9 @@ ALL = WebhookSettings(
 
 
 def test_every_setting_has_a_flag() -> None:
-    assert {option.setting for option in _OPTIONS} == set(WebhookSettings.__struct_fields__)
+    assert {option.setting for option in _ROWS} == set(WebhookSettings.__struct_fields__)
     assert settings(*(word for words in FLAGS for word in words)) == ALL
-    assert len(FLAGS) == len(_OPTIONS)
+    assert len(FLAGS) == len(_ROWS)
 
 
 def test_every_flag_is_a_variable_too(monkeypatch: pytest.MonkeyPatch) -> None:
