@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import signal
 import socket
 import ssl
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import trustme
 
+from tests.integration.server_processes import WAIT_SECONDS, ServerProcess, port_of
 from wif.core.discovery import encode_document
 from wif.serve.certificates import Certificate
 from wif.serve.httpd import Address, App, HttpServer, Limits, run
-
-WAIT_SECONDS = 20.0
-SCHEMAS = Path(__file__).parents[2] / "docs" / "reference" / "schemas"
 
 
 class Authority:
@@ -85,87 +77,25 @@ def running(
         assert not thread.is_alive()
 
 
-class NotStarted(Exception):
-    """The command ended before it was ready: its exit status, the code of its error, what it said on stderr."""
-
-
-class ServeProcess:
-    """``wif issuer serve`` (or ``watch``) in a process of its own."""
+class ServeProcess(ServerProcess):
+    """``wif issuer serve`` (or ``watch``)."""
 
     def __init__(
         self,
         *arguments: str,
         command: str = "serve",
-        environment: dict[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
         folder: Path | None = None,
     ) -> None:
-        program = [sys.executable, "-m", "wif", "issuer", command, "--json", "--log-format", "json", *arguments]
-        self.child = subprocess.Popen(
-            program,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=folder,
-            env={**os.environ, **(environment or {})},
+        super().__init__(
+            ("issuer", command, *arguments),
+            schema=f"issuer-{command}.json",
+            told="issuers",
+            environment={**os.environ, **(environment or {})},
+            folder=folder,
         )
-        self.log: list[dict[str, Any]] = []
-        assert self.child.stderr is not None
-        self._reader = threading.Thread(target=self._read, args=(self.child.stderr,), daemon=True)
-        self._reader.start()
-        lines: list[str] = []
-        assert self.child.stdout is not None
-        for line in self.child.stdout:
-            lines.append(line)
-            if line.startswith("}"):
-                break
-        self.place: dict[str, Any] = json.loads("".join(lines) or "{}")
-        if "issuers" not in self.place:
-            status = self.end(0)
-            raise NotStarted(status, str(self.place.get("error", {}).get("code")), self.messages())
-        schema = json.loads((SCHEMAS / f"issuer-{command}.json").read_text())
-        jsonschema.validate(self.place, schema, cls=jsonschema.Draft202012Validator)
         if "url" in self.place:
-            self.port = int(self.place["url"].rpartition(":")[2])
-
-    def _read(self, stream: Any) -> None:
-        for line in stream:
-            self.log.append(json.loads(line) if line.startswith("{") else {"message": line.rstrip()})
-
-    def messages(self) -> list[str]:
-        return [str(entry["message"]) for entry in self.log]
-
-    def until_logged(self, part: str) -> None:
-        until(lambda: any(part in message for message in self.messages()), what=part)
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal and return the exit status."""
-        if self.child.poll() is None:
-            self.child.send_signal(number)
-        try:
-            status = self.child.wait(WAIT_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.child.kill()
-            self.child.wait()
-            raise
-        self._reader.join(WAIT_SECONDS)
-        for stream in (self.child.stdout, self.child.stderr):
-            if stream is not None:
-                stream.close()
-        return status
-
-    def __enter__(self) -> ServeProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
-
-
-def until(true: Any, *, what: str = "", seconds: float = WAIT_SECONDS) -> None:
-    """Wait for something to be so."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.02)
+            self.port = port_of(self.place["url"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

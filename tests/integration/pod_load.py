@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tests.integration.documents_server import until
+from tests.integration.server_processes import until
 from tests.reviews import pod
 from wif.emulator.apiserver import ApiServer
 from wif.errors import UnavailableError

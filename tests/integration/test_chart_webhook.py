@@ -29,7 +29,7 @@ from tests.integration.charts import (
     templated,
     with_crds,
 )
-from tests.integration.documents_server import until
+from tests.integration.server_processes import until
 from tests.integration.webhooks import WebhookProcess
 from wif.admission.platform import read_platform
 from wif.cli.root import cli

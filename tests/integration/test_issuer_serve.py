@@ -20,7 +20,8 @@ import pytest
 import urllib3
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.integration.documents_server import Authority, NotStarted, Reply, ServeProcess, Wire, until, write_documents
+from tests.integration.documents_server import Authority, Reply, ServeProcess, Wire, write_documents
+from tests.integration.server_processes import NotStarted, until
 from wif.core.issuer_state import State, Tombstone, encode_state
 from wif.core.public_keys import IssuerKey, read_key_set
 from wif.emulator.apiserver import ApiServer
@@ -72,12 +73,6 @@ class World:
 def health(process: ServeProcess, path: str) -> Reply:
     answer = urllib3.request("GET", process.place["health_url"] + path, timeout=10.0, retries=False)
     return Reply(status=answer.status, headers=dict(answer.headers), body=answer.data)
-
-
-def metric(process: ServeProcess, name: str) -> float:
-    """The sum over all labels."""
-    lines = health(process, "/metrics").body.decode().splitlines()
-    return sum(float(line.split()[-1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
 
 
 def kids(reply: Reply) -> set[str]:
@@ -238,7 +233,7 @@ def test_a_source_that_cannot_be_believed_ends_with_the_stale_window(world: Worl
         ready = health(process, "/readyz")
         assert (ready.status, ready.body) == (503, f"no documents for {ISSUER}\n".encode())
         assert health(process, "/healthz").status == 200
-        assert metric(process, "wif_serve_refresh_failures_total") >= 2
+        assert (process.metric("wif_serve_refresh_failures_total") or 0.0) >= 2
         world.write(KEY)
         world.until_answered(process)
         assert world.get(process, JWKS).status == 200
@@ -344,7 +339,7 @@ def test_a_certificate_is_replaced_under_load_without_one_failed_request(world: 
         assert load.failures == []
         assert load.answered > 100
         assert first != leaf
-        assert metric(process, "wif_serve_certificate_failures_total") == 0
+        assert process.metric("wif_serve_certificate_failures_total") == 0
 
 
 def test_a_broken_pair_is_reported_once_and_the_one_in_use_stays(world: World) -> None:
@@ -355,7 +350,7 @@ def test_a_broken_pair_is_reported_once_and_the_one_in_use_stays(world: World) -
         process.until_logged("the new certificate cannot be used")
         time.sleep(6.0)  # it is looked at again meanwhile
         assert sum("cannot be used" in message for message in process.messages()) == 1
-        assert metric(process, "wif_serve_certificate_failures_total") == 1
+        assert process.metric("wif_serve_certificate_failures_total") == 1
         assert served_leaf(world, process) == leaf
         new = world.authority.issue()
         until(lambda: served_leaf(world, process) == new, what="the repaired pair")
@@ -455,7 +450,7 @@ def test_health_and_metrics_have_an_address_of_their_own(world: World) -> None:
         assert f'wif_serve_keys{{issuer="{ISSUER}"}} 1.0' in text
         assert "process_resident_memory_bytes" in text
         assert KEY.key_id not in text
-        assert metric(process, "wif_serve_refused_total") == 1
+        assert process.metric("wif_serve_refused_total") == 1
         assert health(process, "/healthz").headers["cache-control"] == "no-store"
 
 

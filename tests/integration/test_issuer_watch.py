@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import urllib3
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.integration.documents_server import ServeProcess, until
+from tests.integration.documents_server import ServeProcess
 from tests.integration.rotating import Site
+from tests.integration.server_processes import until
 from tests.publishing import key_files
 from wif.core.public_keys import IssuerKey
 from wif.emulator.apiserver import ApiServer, missing_assets
@@ -96,15 +96,6 @@ class Cluster:
 
 
 class Replica(ServeProcess):
-    def get(self, path: str) -> tuple[int, str]:
-        answer = urllib3.request("GET", self.place["health_url"] + path, timeout=10.0, retries=False)
-        return answer.status, answer.data.decode()
-
-    def metric(self, name: str) -> float | None:
-        """The sum over all labels; None where there is no such sample."""
-        lines = [line for line in self.get("/metrics")[1].splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
-        return sum(float(line.split()[-1]) for line in lines) if lines else None
-
     @property
     def leads(self) -> bool:
         return self.metric("wif_leader") == 1.0
@@ -140,15 +131,15 @@ def test_one_publishes_and_verifies_and_the_other_is_ready(cluster: Cluster, rep
     assert json.loads((cluster.documents / DISCOVERY).read_bytes())["issuer"] == cluster.issuer
     assert (leader.leads, follower.leads) == (True, False)
     for replica in replicas:
-        assert replica.get("/readyz") == (200, "ok\n")
-        assert replica.get("/healthz") == (200, "ok\n")
+        assert replica.health("/readyz") == (200, "ok\n")
+        assert replica.health("/healthz") == (200, "ok\n")
     assert follower.metric("wif_issuer_published_keys") is None, "a follower knows nothing of now"
     assert leader.metric("wif_issuer_published_keys") == 1.0
     assert leader.metric("wif_issuer_tampering") == 0.0
     since = leader.metric("wif_issuer_seconds_since_verified")
     assert since is not None
     assert 0.0 <= since < 60.0
-    text = leader.get("/metrics")[1]
+    text = leader.health("/metrics")[1]
     assert not any(kid in text for kid in cluster.own_kids())
     until(lambda: cluster.events("LeaderElected") and cluster.events("Published"), what="Events")
     assert {event["regarding"]["kind"] for event in cluster.events("Published")} == {"Lease"}
@@ -228,13 +219,13 @@ def test_an_api_server_that_is_away_makes_a_replica_unready_and_nothing_worse(
     cluster.server.halt()
     try:
         until(lambda: not leader.leads, what="leads no more", seconds=TAKEOVER_SECONDS)
-        until(lambda: follower.get("/readyz")[0] == 503, what="not ready", seconds=90.0)
-        assert follower.get("/healthz")[0] == 200
+        until(lambda: follower.health("/readyz")[0] == 503, what="not ready", seconds=90.0)
+        assert follower.health("/healthz")[0] == 200
         assert (cluster.documents / JWKS).read_bytes() == published
     finally:
         cluster.server.restart()
     until(lambda: leader.leads or follower.leads, what="one leads again", seconds=TAKEOVER_SECONDS)
-    until(lambda: follower.get("/readyz")[0] == 200, what="ready again")
+    until(lambda: follower.health("/readyz")[0] == 200, what="ready again")
 
 
 def test_a_lease_that_may_not_be_used_ends_it_with_the_missing_right(cluster: Cluster) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.documents_server import Authority, Wire, running, until
+from tests.integration.documents_server import Authority, Wire, running
+from tests.integration.server_processes import until
 from wif.serve.httpd import HttpServer, Limits, Receive, Scope, Send
 
 pytestmark = pytest.mark.integration

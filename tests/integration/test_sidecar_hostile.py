@@ -23,8 +23,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.documents_server import until
 from tests.integration.led_pod import LedPod, led_pod
+from tests.integration.server_processes import until
 from tests.integration.sidecars import IDENTITY_HEADER, SidecarProcess, aws, azure, gcp
 
 pytestmark = [pytest.mark.integration, pytest.mark.one_python, pytest.mark.xdist_group("sidecar_hostile")]

@@ -13,8 +13,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.integration.documents_server import until
 from tests.integration.led_pod import ROLE, LedPod, led_pod
+from tests.integration.server_processes import until
 from tests.integration.sidecars import SCHEMA, SidecarProcess, aws, azure, gcp, led
 
 pytestmark = [pytest.mark.integration, pytest.mark.one_python]

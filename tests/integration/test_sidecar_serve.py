@@ -23,8 +23,8 @@ import pytest
 import requests
 
 from tests.integration.children import run as run_child
-from tests.integration.documents_server import NotStarted, until
 from tests.integration.led_pod import ACCOUNT, ROLE, LedPod, led_pod
+from tests.integration.server_processes import NotStarted, until
 from tests.integration.sidecars import IDENTITY_HEADER, SCHEMA, SidecarProcess, aws, azure, gcp, led
 
 pytestmark = [pytest.mark.integration, pytest.mark.one_python, pytest.mark.xdist_group("sidecar_serve")]

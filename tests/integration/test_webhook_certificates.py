@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.documents_server import until
+from tests.integration.server_processes import until
 from tests.integration.webhooks import (
     MUTATING,
     WebhookProcess,

@@ -17,7 +17,7 @@ import pytest
 import trustme
 
 from tests.integration import children
-from tests.integration.documents_server import until
+from tests.integration.server_processes import until
 from tests.integration.webhooks import WebhookProcess
 from tests.kubelet import Kubelet
 from wif.emulator import Authority, Emulator, TrustStore

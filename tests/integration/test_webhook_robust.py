@@ -19,8 +19,9 @@ import pytest
 
 from tests.benchmarks.accounts import MAX_MIB, MAX_READY_SECONDS, identities
 from tests.integration.cut_proxy import CutProxy
-from tests.integration.documents_server import Authority, until
+from tests.integration.documents_server import Authority
 from tests.integration.pod_load import Load, Made, RoleBook, record_of, registered, rendered, role_of
+from tests.integration.server_processes import until
 from tests.integration.webhooks import MUTATING, WebhookProcess, listening
 from tests.reviews import EKS, ROLE, pod
 from wif.emulator.apiserver import ApiServer, missing_assets

@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.documents_server import Authority, Wire, running, until
+from tests.integration.documents_server import Authority, Wire, running
+from tests.integration.server_processes import until
 from tests.integration.webhooks import MUTATING, Client, WebhookProcess, configuration, listening
 from tests.reviews import EKS, patch_of, pod, review
 from wif.admission.accounts import ServiceAccount

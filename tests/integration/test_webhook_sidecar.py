@@ -24,7 +24,7 @@ import trustme
 import yaml
 
 from tests.integration import children
-from tests.integration.documents_server import until
+from tests.integration.server_processes import until
 from tests.integration.webhooks import Client, WebhookProcess
 from tests.kubelet import Container, Kubelet
 from tests.reviews import review

@@ -7,21 +7,14 @@ import contextlib
 import json
 import os
 import re
-import signal
 import socket
 import ssl
-import subprocess
-import sys
-import threading
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-
-from tests.integration.documents_server import SCHEMAS, WAIT_SECONDS, NotStarted, until
+from tests.integration.server_processes import WAIT_SECONDS, ServerProcess, port_of
 from wif.emulator.apiserver import ApiServer
 
 
@@ -55,7 +48,6 @@ def configuration(
     }
 
 
-SCHEMA = json.loads((SCHEMAS / "webhook-serve.json").read_text())
 MUTATING = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
 
 
@@ -87,8 +79,8 @@ def listening() -> Iterator[socket.socket]:
         yield listener
 
 
-class WebhookProcess:
-    """``wif webhook serve`` in a process of its own, with health; ``listener`` is handed down."""
+class WebhookProcess(ServerProcess):
+    """``wif webhook serve``, with health; ``listener`` is handed down."""
 
     def __init__(
         self,
@@ -99,95 +91,19 @@ class WebhookProcess:
         log_level: str = "info",
     ) -> None:
         handed = () if listener is None else (listener.fileno(),)
-        where = ["--fd", str(handed[0])] if handed else ["--host", "127.0.0.1", "--port", "0"]
-        program = [sys.executable, "-m", "wif", "webhook", "serve", "--json", "--log-format", "json"]
+        where = ("--fd", str(handed[0])) if handed else ("--host", "127.0.0.1", "--port", "0")
+        health = ("--health-host", "127.0.0.1", "--health-port", "0")
         # the API server keeps its connections: without a short grace each stop waits for the next review
-        program += [
-            "--grace",
-            "3",
-            "--log-level",
-            log_level,
-            "--health-port",
-            "0",
-            "--health-host",
-            "127.0.0.1",
-            *where,
-            *arguments,
-        ]
-        self.child = subprocess.Popen(
-            program,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=folder,
-            pass_fds=handed,
-            env={**os.environ, **(environment or {})},
+        super().__init__(
+            ("webhook", "serve", "--grace", "3", "--log-level", log_level, *health, *where, *arguments),
+            schema="webhook-serve.json",
+            told="url",
+            environment={**os.environ, **(environment or {})},
+            folder=folder,
+            handed=handed,
         )
-        self.log: list[dict[str, Any]] = []
-        assert self.child.stderr is not None
-        self._reader = threading.Thread(target=self._read, args=(self.child.stderr,), daemon=True)
-        self._reader.start()
-        lines: list[str] = []
-        assert self.child.stdout is not None
-        for line in self.child.stdout:
-            lines.append(line)
-            if line.startswith("}"):
-                break
-        self.place: dict[str, Any] = json.loads("".join(lines) or "{}")
-        if "url" not in self.place:
-            status = self.end(0)
-            raise NotStarted(status, str(self.place.get("error", {}).get("code")), self.messages())
-        jsonschema.validate(self.place, SCHEMA, cls=jsonschema.Draft202012Validator)
         self.url = str(self.place["url"])
-        self.port = int(self.url.rpartition(":")[2])
-
-    def _read(self, stream: Any) -> None:
-        for line in stream:
-            self.log.append(json.loads(line) if line.startswith("{") else {"message": line.rstrip()})
-
-    def messages(self) -> list[str]:
-        """What it has logged."""
-        return [str(entry["message"]) for entry in self.log]
-
-    def health(self, path: str) -> tuple[int, str]:
-        """Status and text of ``/readyz`` and so on."""
-        try:
-            with urllib.request.urlopen(f"{self.place['health_url']}{path}", timeout=10) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-
-    def metric(self, name: str) -> float | None:
-        """The sum of a metric over its labels; None where it is not shown."""
-        _, text = self.health("/metrics")
-        found = re.findall(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)
-        return sum(map(float, found)) if found else None
-
-    def until_ready(self, seconds: float = WAIT_SECONDS) -> None:
-        """Wait for readiness."""
-        until(lambda: self.health("/readyz")[0] == 200, what=f"ready: {self.messages()[-5:]}", seconds=seconds)
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal and return the exit status."""
-        if self.child.poll() is None:
-            self.child.send_signal(number)
-        try:
-            status = self.child.wait(WAIT_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.child.kill()
-            self.child.wait()
-            raise
-        self._reader.join(WAIT_SECONDS)
-        for stream in (self.child.stdout, self.child.stderr):
-            if stream is not None:
-                stream.close()
-        return status
-
-    def __enter__(self) -> WebhookProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
+        self.port = port_of(self.url)
 
 
 class Client:
