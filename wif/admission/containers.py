@@ -59,11 +59,8 @@ def is_for(part: Part, name: str) -> bool:
 
 def collides(container: Container, plan: Plan) -> bool:
     """Whether anything in the container may meet what is put there. False is certain, True is worth a closer look."""
-    if container.env is not None:
-        names = plan.env_names
-        for variable in container.env:
-            if variable.name in names:
-                return True
+    if container.env is not None and not plan.env_names.isdisjoint([variable.name for variable in container.env]):
+        return True
     if container.volume_mounts is not None:
         paths, volumes, hashed = plan.mount_paths, plan.mount_names, plan.hash_beginnings
         for mount in container.volume_mounts:

@@ -36,6 +36,9 @@ class Fitted(NamedTuple):
     """The parts of the plan that the pod has afterwards."""
 
 
+_HASH = POD_HASH.encode()
+
+
 class _Work:
     """One pod in the making."""
 
@@ -59,9 +62,9 @@ class _Work:
         chunks = [chunk for chunk in self.chunks if chunk]
         patch = b"[%b]" % b",".join(chunks) if chunks else None
         if patch is not None and self.plan.hash_texts:
-            hashed = self.hash or pod_hash(self.document.pod.metadata)
+            hashed = (self.hash or pod_hash(self.document.pod.metadata)).encode()
             for text in self.plan.hash_texts:
-                patch = patch.replace(f'"{text}"'.encode(), f'"{text.replace(POD_HASH, hashed)}"'.encode())
+                patch = patch.replace(text, text.replace(_HASH, hashed))
         if patch is not None and self.plan.has_secret:
             patch = patch.replace(f'"{POD_SECRET}"'.encode(), f'"{self.secret}"'.encode())
         return Fitted(patch, tuple(self.findings), tuple(self.outcomes), self.active)

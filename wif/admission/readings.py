@@ -88,7 +88,7 @@ class Plan:
         )
         """How names of volumes and paths begin that the pod's hash ends."""
         self.hash_texts = _hash_texts(parts)
-        """Whole texts of a patch that hold the pod's hash."""
+        """Whole texts of a patch, in JSON, that hold the pod's hash."""
         self.init_names = frozenset(own.name for part in parts for own in part.init_containers)
         self.is_plain = not self.init_names and not any(part.only is not None or part.skip for part in parts)
         """Every part is for every container."""
@@ -120,14 +120,14 @@ def _misleading(part: Part) -> Iterable[str]:
     return REDIRECTS.get(part.cloud, ()) if part.misleading is None else part.misleading
 
 
-def _hash_texts(parts: Sequence[Part]) -> tuple[str, ...]:
+def _hash_texts(parts: Sequence[Part]) -> tuple[bytes, ...]:
     texts: list[str] = []
     for part in parts:
         if any(POD_HASH in volume.name for volume in part.volumes):
             texts += [volume.name for volume in part.volumes]
             texts += [text for mount in part.mounts for text in (mount.volume, mount.path)]
             texts += [variable.value for group in part.env for variable in group.variables]
-    return tuple(dict.fromkeys(text for text in texts if POD_HASH in text))
+    return tuple(dict.fromkeys(f'"{text}"'.encode() for text in texts if POD_HASH in text))
 
 
 def read_plan(
