@@ -50,7 +50,7 @@ def test_one_identity_is_enough() -> None:
     settings = load_sidecar(of(AWS))
     assert settings.identities == {"app": AwsIdentity(role_arn=AWS["role_arn"])}
     assert settings.listen == ("127.0.0.1:8787",)
-    assert settings.health_listen == ":8788"
+    assert settings.health_address == ":8788"
     assert settings.secret_mode == 0o440
     assert settings.serves_aws_container
     assert not settings.serves_app_service
@@ -73,7 +73,7 @@ token_file: /var/run/token
 allow_hosts: [sts.example.com:8443]
 propagation_seconds: 120
 listen: ['127.0.0.1:1', '[::1]:1', 'localhost:0', 'localhost:0']
-health_listen: '[::]:9'
+health_address: '[::]:9'
 aws_container: true
 app_service: false
 gce_metadata: true
@@ -229,8 +229,8 @@ def test_what_refers_to_a_broken_identity_is_not_wrong_for_that() -> None:
         (of(AWS, listen=["127.0.0.1:70000"]), "listen is '127.0.0.1:70000', which is no address"),
         (of(AWS, listen=["127.0.0.256:1"]), "listen is '127.0.0.256:1', which is no address"),
         (of(AWS, listen=["127.0.0.1:1", "127.0.0.1:1"]), "listen: the address '127.0.0.1:1' is there 2 times"),
-        (of(AWS, listen=["127.0.0.1:8788"]), "health_listen has the port 8788, which listen has"),
-        (of(AWS, health_listen="8788"), "health_listen is wrong: expected HOST:PORT, or :PORT for every address"),
+        (of(AWS, listen=["127.0.0.1:8788"]), "health_address has the port 8788, which listen has"),
+        (of(AWS, health_address="8788"), "health_address is wrong: expected HOST:PORT, or :PORT for every address"),
         (of(AWS, allow_hosts=["a b"]), "allow_hosts[0] is wrong: expected a host name"),
         (of(AWS, secret_mode="0440"), "secret_mode is '0440', expected 0440 or 0444, in octal digits"),
         (of(AWS, secret_mode=0o400), "secret_mode is 0400, expected 0440 or 0444, in octal digits"),

@@ -40,12 +40,7 @@ _ROWS = (
     Option("allow_hosts", "Host that may get the token; repeatable.", LIST, "HOST", flag="allow-host"),
     Option("propagation_seconds", "How long to retry the refusals of a trust made just now.", SECONDS),
     Option("listen", "Loopback address of the credentials; repeatable. Default: 127.0.0.1:8787.", LIST, "ADDRESS"),
-    Option(
-        "health_listen",
-        "/healthz, /readyz and /metrics. Default: :8788, on every address.",
-        metavar="ADDRESS",
-        flag="health-address",
-    ),
+    Option("health_address", "/healthz, /readyz and /metrics. Default: :8788, on every address.", metavar="ADDRESS"),
     Option("aws_container", "AWS' container credentials. Default: where there is a role.", SWITCH),
     Option("app_service", "Azure App Service's endpoint. Default: where there is an Azure identity.", SWITCH),
     Option("gce_metadata", "Google's metadata server: open to every process of the pod. Default: no.", SWITCH),

@@ -122,5 +122,5 @@ def _health(
     service.register_metrics(registry, servers)
     files.register_metrics(registry)
     health = HealthApp(registry=registry, unhealthy=service.unhealthy, unready=service.unready)
-    address = Address.parse(service.settings.health_listen)
+    address = Address.parse(service.settings.health_address)
     return health, HttpServer(health, address=address, limits=Limits(connections=100), name="health")

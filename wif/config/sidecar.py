@@ -50,7 +50,7 @@ _TEXT = r"^(?![\s\S]*[\x00-\x1f\x7f])"
 _PATH = r"^/[^\x00-\x1f\x7f]+$(?!\n)"
 _NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$(?!\n)"
 _LISTEN = r"^(localhost|127(\.[0-9]{1,3}){3}|\[::1\]):[0-9]{1,5}$(?!\n)"
-_HEALTH_LISTEN = r"^([A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$(?!\n)"
+_HEALTH_ADDRESS = r"^([A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$(?!\n)"
 _HOST = r"^[^\s\x00-\x1f\x7f]+$(?!\n)"
 
 _WORDS: Mapping[str, str] = {
@@ -58,7 +58,7 @@ _WORDS: Mapping[str, str] = {
     _PATH: "an absolute path",
     _NAME: "letters, digits, '.', '_' or '-', a letter or digit first and last",
     _LISTEN: "a loopback address and a port: 127.0.0.1:8787 or [::1]:8787",
-    _HEALTH_LISTEN: "HOST:PORT, or :PORT for every address",
+    _HEALTH_ADDRESS: "HOST:PORT, or :PORT for every address",
     _HOST: "a host name",
 }
 
@@ -67,7 +67,7 @@ _Path = Annotated[str, Meta(max_length=1024, pattern=_PATH)]
 _Name = Annotated[str, Meta(max_length=63, pattern=_NAME)]
 """Of an identity: it is a part of a URL's path."""
 _Listen = Annotated[str, Meta(max_length=64, pattern=_LISTEN)]
-_HealthListen = Annotated[str, Meta(max_length=320, pattern=_HEALTH_LISTEN)]
+_HealthAddress = Annotated[str, Meta(max_length=320, pattern=_HEALTH_ADDRESS)]
 _Host = Annotated[str, Meta(max_length=320, pattern=_HOST)]
 _Seconds = Annotated[int, Meta(ge=1, le=43_200)]
 
@@ -181,7 +181,7 @@ class SidecarSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """How long refusals that a trust just made may give are tried again within one exchange."""
     listen: Annotated[tuple[_Listen, ...], Meta(min_length=1, max_length=4)] = ("127.0.0.1:8787",)
     """Where credentials are served: loopback only."""
-    health_listen: _HealthListen = ":8788"
+    health_address: _HealthAddress = ":8788"
     """Where ``/healthz``, ``/readyz`` and ``/metrics`` are; without a host every address."""
     aws_container: bool | None = None
     """AWS' container credentials; default where there is a role."""

@@ -124,7 +124,8 @@ def _wrong_paths(files: Sequence[Mapping[str, Any]], secret_file: str) -> Iterat
 
 
 def _wrong_addresses(settings: SidecarSettings) -> Iterator[tuple[str, str]]:
-    for place, address in (*(("listen", each) for each in settings.listen), ("health_listen", settings.health_listen)):
+    listen = (("listen", each) for each in settings.listen)
+    for place, address in (*listen, ("health_address", settings.health_address)):
         host, _, port = address.rpartition(":")
         numbers = host.split(".")
         is_ipv4 = all(part.isdigit() for part in numbers)
@@ -132,9 +133,9 @@ def _wrong_addresses(settings: SidecarSettings) -> Iterator[tuple[str, str]]:
             yield place, f"is {address!r}, which is no address"
     taken = [address for address in settings.listen if not _takes_any(address)]
     yield from _twice("listen", "the address", taken)
-    port = settings.health_listen.rpartition(":")[2]
+    port = settings.health_address.rpartition(":")[2]
     if any(int(address.rpartition(":")[2]) == int(port) for address in taken):
-        yield "health_listen", f"has the port {port}, which listen has: health is not served where credentials are"
+        yield "health_address", f"has the port {port}, which listen has: health is not served where credentials are"
 
 
 def _takes_any(address: str) -> bool:

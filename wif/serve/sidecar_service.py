@@ -42,7 +42,7 @@ _LOGGER = logging.getLogger("wif.serve")
 WATCH_SECONDS = 2.0
 """How often the files of the settings are looked at."""
 _SECRET_BYTES = 32
-_FIXED = ("listen", "health_listen", "secret_file", "secret_mode", "force_host_network")
+_FIXED = ("listen", "health_address", "secret_file", "secret_mode", "force_host_network")
 """Settings that count from the next start."""
 
 _NO_DIRECTORY = "mount a memory-backed emptyDir there, into the sidecar and the containers that may have credentials"

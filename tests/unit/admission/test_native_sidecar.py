@@ -153,7 +153,7 @@ def test_what_the_settings_say_of_it() -> None:
     assert not {"runAsUser", "runAsGroup"} & set(made["securityContext"])
     assert made["startupProbe"]["httpGet"]["port"] == 9002
     found = served(part)
-    assert (found.listen, found.health_listen, found.imds) == (("[::1]:9001",), ":9002", True)
+    assert (found.listen, found.health_address, found.imds) == (("[::1]:9001",), ":9002", True)
     assert env(part)["IDENTITY_ENDPOINT"] == "http://[::1]:9001/azure/token"
     assert env(part)["AZURE_POD_IDENTITY_AUTHORITY_HOST"] == "http://[::1]:9001"
     assert env(part)["NO_PROXY"] == "127.0.0.1,localhost,::1"

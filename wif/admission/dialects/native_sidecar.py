@@ -285,7 +285,7 @@ def _project(identity: Identity) -> str | None:
 def _served(facts: PodFacts, settings: WebhookSettings, clouds: set[str]) -> dict[str, Any]:
     served: dict[str, Any] = {
         "listen": [f"{settings.sidecar_address}:{settings.sidecar_port}"],
-        "health_listen": f":{settings.sidecar_health_port}",
+        "health_address": f":{settings.sidecar_health_port}",
     }
     if "gcp" in clouds:
         served["gce_metadata"] = settings.sidecar_gce_metadata
