@@ -25,7 +25,7 @@ __all__ = [
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 class CodeInfo(NamedTuple):
@@ -484,6 +484,18 @@ def _rebuild(kind: type[WifError], message: str, fields: dict[str, object]) -> W
 
 class ConfigurationError(WifError):
     """A setting, argument or file is missing or wrong; found before any request. Exit status 2."""
+
+    @classmethod
+    def of_all(cls, errors: Sequence[ConfigurationError]) -> ConfigurationError:
+        """One error that says everything that is wrong: at least one, in this order."""
+        if len(errors) == 1:
+            return errors[0]
+        codes = {error.code for error in errors}
+        return cls(
+            "; ".join(error.message for error in errors),
+            code=codes.pop() if len(codes) == 1 else "config-invalid",
+            hint="; ".join(dict.fromkeys(error.hint for error in errors)),
+        )
 
 
 class TokenError(WifError):

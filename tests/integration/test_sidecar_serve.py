@@ -297,7 +297,7 @@ def test_a_crowd_that_waits_for_one_identity_does_not_hold_up_another(pod: LedPo
         slow = pod.emulator.faults.inject(cloud="aws", delay_seconds=20.0)
         changed = {"identities": {"app": aws(pod), "slow": aws(pod, role_arn=f"{ROLE}-3")}}
         process.write(changed)
-        process.until_logged("other settings are in force")
+        process.until_logged("the new settings are in use")
         with ThreadPoolExecutor(120) as crowd:
             began = time.monotonic()
             waiting = [crowd.submit(process.ask, "/aws/slow", {"Authorization": process.secret}) for _ in range(120)]
@@ -382,8 +382,8 @@ def test_new_settings_are_taken_up_and_wrong_ones_told_whole(pod: LedPod, tmp_pa
         until(lambda: process.metric("wif_sidecar_reload_failures_total") == 1, what="the failure is counted")
         identities = {"app": aws(pod), "other": aws(pod), "reports": gcp(pod)}
         process.write({"identities": identities, "gce_metadata": True, "secret_mode": 0o444})
-        process.until_logged("other settings are in force")
-        assert process.until_logged("counts from the next start").endswith(": secret_mode")
+        process.until_logged("the new settings are in use")
+        assert process.until_logged("count from the next start").endswith(": secret_mode")
         assert stat.S_IMODE(process.secret_file.stat().st_mode) == 0o440
         assert process.keys("/aws/app") == keys  # what has not changed keeps its credential
         until(lambda: process.keys("/aws/other")[0] == 200, what="the new identity")

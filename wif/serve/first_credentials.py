@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from wif.errors import TransportError, WifError
+from wif.errors import ConfigurationError, TransportError, WifError
 
 if TYPE_CHECKING:
     from wif.config.sidecar import SidecarSettings
@@ -57,6 +57,9 @@ async def prepare_files(settings: SidecarSettings, *, environ: Mapping[str, str]
     identities = Identities(settings, environ=environ)
     try:
         files = SidecarFiles(identities, Keeper(identities), environ=environ)
+        wrong = files.check(settings)
+        if wrong:
+            raise ConfigurationError.of_all(wrong)
         await first_credentials(identities, wait_seconds=wait_seconds)
         await files.write_all()
     finally:

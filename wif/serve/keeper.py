@@ -88,7 +88,9 @@ class Keeper:
         self._hooks.append(hook)
 
     def start(self) -> None:
-        """Begin, on the running event loop."""
+        """Begin, on the running event loop; once."""
+        if self._task is not None:
+            return
         self._loop = asyncio.get_running_loop()
         self._task = self._loop.create_task(self._run(self._loop), name="wif keeper")
 

@@ -79,9 +79,6 @@ class SidecarFiles:
         identities: whose credentials; their settings name the files.
         keeper: says when there is a new one.
         environ: of the commands that are run after a refresh.
-
-    Raises:
-        ConfigurationError: as :meth:`check`.
     """
 
     def __init__(
@@ -105,28 +102,24 @@ class SidecarFiles:
         """Times that a file was written."""
         self.failures = 0
         """Times that one could not be written, or its credential could not be had."""
-        self.check()
         keeper.on_change(self._changed)
 
     # -- for the service ---------------------------------------------------------------------------------------
 
-    def check(self) -> None:
-        """Look at the directories, before anything is asked of a cloud.
+    def check(self, settings: SidecarSettings) -> Sequence[ConfigurationError]:
+        """What is wrong with the places of these files, before anything is asked of a cloud.
 
-        Raises:
-            ConfigurationError: file-unusable where one is not there or may not be written to, config-foreign where a
-                profile that somebody else wrote would be lost.
+        Returns:
+            file-unusable where a directory is not there or may not be written to, config-foreign where a profile that
+            somebody else wrote would be lost.
         """
-        for path, outputs in _by_path(self._outputs).items():
-            _check_directory(path)
-            if outputs[0].settings.kind == _AWS:
-                foreign = foreign_profiles(_shared_text(path), [each.settings.profile for each in outputs])
-                if foreign:
-                    raise ConfigurationError(
-                        f"{path} already has a profile {foreign[0]!r} that this program did not write",
-                        code="config-foreign",
-                        hint="choose another profile or another file: those keys would be lost",
-                    )
+        found: list[ConfigurationError] = []
+        for path, files in _by_path(settings.files).items():
+            try:
+                _check_place(path, files)
+            except ConfigurationError as error:
+                found.append(error)
+        return found
 
     def start(self) -> None:
         """Begin, on the running event loop."""
@@ -188,7 +181,9 @@ class SidecarFiles:
     async def _look(self, *, is_first: bool = False) -> list[WifError]:
         """Bring every file up to date; what went wrong."""
         failures: list[WifError] = []
-        for path, outputs in _by_path(self._outputs).items():
+        kept = {output.settings: output for output in self._outputs}
+        for path, files in _by_path(kept).items():
+            outputs = [kept[file] for file in files]
             contents: dict[int, _Content | WifError | None] = {}
             for output in outputs:
                 if output.settings.kind != _FEDERATED:
@@ -303,11 +298,11 @@ def _write(path: str, outputs: Sequence[_Output], right: Mapping[int, _Content])
     replace_file(path, data, mode=file.mode)
 
 
-def _by_path(outputs: Iterable[_Output]) -> dict[str, list[_Output]]:
-    """Outputs that share a file come together."""
-    found: dict[str, list[_Output]] = {}
-    for output in outputs:
-        found.setdefault(output.settings.path, []).append(output)
+def _by_path(files: Iterable[FileOutput]) -> dict[str, list[FileOutput]]:
+    """Those that share a file come together."""
+    found: dict[str, list[FileOutput]] = {}
+    for file in files:
+        found.setdefault(file.path, []).append(file)
     return found
 
 
@@ -340,7 +335,7 @@ def _shared_text(path: str) -> str:
         raise ConfigurationError(f"{path} is no text in UTF-8", code="file-unusable") from None
 
 
-def _check_directory(path: str) -> None:
+def _check_place(path: str, files: Sequence[FileOutput]) -> None:
     directory = os.path.dirname(path)  # noqa: PTH120  # no pathlib in a small process
     if not os.path.isdir(directory):  # noqa: PTH112
         what = "is not there or is no directory"
@@ -349,5 +344,14 @@ def _check_directory(path: str) -> None:
     elif os.path.isdir(path):  # noqa: PTH112
         raise ConfigurationError(f"{path} is a directory, expected a file or nothing", code="file-unusable")
     else:
+        foreign = (
+            foreign_profiles(_shared_text(path), [file.profile for file in files]) if files[0].kind == _AWS else ()
+        )
+        if foreign:
+            raise ConfigurationError(
+                f"{path} already has a profile {foreign[0]!r} that this program did not write",
+                code="config-foreign",
+                hint="choose another profile or another file: those keys would be lost",
+            )
         return
     raise ConfigurationError(f"the directory of {path} {what}", code="file-unusable", hint=_HINT)

@@ -164,7 +164,7 @@ class Identities:
 
     def _served(self, recipes: Mapping[str, _Recipe]) -> Mapping[str, AnyServed]:
         made: dict[str, AnyServed] = {}
-        wrong: list[tuple[str, ConfigurationError]] = []
+        wrong: list[ConfigurationError] = []
         for name, recipe in recipes.items():
             before = self._made_of.get(name)
             if before == recipe:
@@ -174,14 +174,10 @@ class Identities:
             try:
                 made[name] = self._one(name, recipe, exchanger)
             except ConfigurationError as error:
-                wrong.append((name, error))
+                message = f"identities.{name}: {error.message}"
+                wrong.append(ConfigurationError(message, code=error.code, hint=error.hint))
         if wrong:
-            codes = {error.code for _, error in wrong}
-            raise ConfigurationError(
-                "; ".join(f"identities.{name}: {error.message}" for name, error in wrong),
-                code=codes.pop() if len(codes) == 1 else "config-invalid",
-                hint="; ".join(dict.fromkeys(error.hint for _, error in wrong)),
-            )
+            raise ConfigurationError.of_all(wrong)
         return made
 
     def _one(self, name: str, recipe: _Recipe, exchanger: AnyExchanger | None) -> AnyServed:

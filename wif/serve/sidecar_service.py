@@ -34,7 +34,7 @@ from wif.serve.sidecar_identities import Identities
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    from wif.config.sidecar import SidecarSettings
+    from wif.config.sidecar import Cloud, SidecarSettings
     from wif.serve.httpd import App
 
 _LOGGER = logging.getLogger("wif.serve")
@@ -45,11 +45,24 @@ _SECRET_BYTES = 32
 _FIXED = ("listen", "health_address", "secret_file", "secret_mode", "force_host_network")
 """Settings that count from the next start."""
 
-_NO_DIRECTORY = "mount a memory-backed emptyDir there, into the sidecar and the containers that may have credentials"
+_NO_DIRECTORY = (
+    "name another place (--secret-file); in a pod mount a memory-backed emptyDir there, into the sidecar and the "
+    "containers that may have credentials"
+)
+_GIVE_HEADER = "give the sidecar the same random IDENTITY_HEADER as the application"
+_OFF: Mapping[Cloud, str] = {
+    "aws": "aws_container is off",
+    "gcp": "gce_metadata is off",
+    "azure": "app_service (which needs IDENTITY_HEADER) and imds are off",
+}
 
 
 class Part(Protocol):
     """What works beside the listeners, on the event loop: files, for instance. It ends with the loop."""
+
+    def check(self, settings: SidecarSettings) -> Sequence[ConfigurationError]:
+        """What is wrong with these settings, before they are in force; nothing is changed."""
+        ...
 
     def start(self) -> None:
         """Begin, on the running event loop."""
@@ -96,7 +109,6 @@ class SidecarService:
         self._secret = os.urandom(_SECRET_BYTES).hex().encode()
         self._secret_written = False
         self._started = False
-        self._told_of_header = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._lock = threading.Lock()
         self.exchanges: Counter[tuple[str, str]] = Counter()
@@ -104,7 +116,9 @@ class SidecarService:
         self.reloads = 0
         self.reload_failures = 0
         self.parts: list[Part] = []
-        """Add to it before :meth:`start`."""
+        """Add to it before :meth:`open`."""
+        settings = self._effective(settings)
+        self._say_unserved(settings)
         self.identities = Identities(settings, environ=environ, **identities)
         self.identities.listen(self._count)
         self.keeper = Keeper(self.identities)
@@ -124,8 +138,9 @@ class SidecarService:
             wrapped: put around the application, e.g. :func:`wif.serve.httpd.logged`.
 
         Raises:
-            ConfigurationError: config-invalid, file-unusable.
+            ConfigurationError: config-missing, config-invalid, file-unusable; one, with everything that is wrong.
         """
+        self._check(self.settings)
         servers = []
         app: App = self.app if wrapped is None else wrapped(self.app)
         for text in self.settings.listen:
@@ -136,7 +151,7 @@ class SidecarService:
         return servers
 
     def start(self) -> None:
-        """Begin to keep credentials fresh, on the running event loop."""
+        """Begin to keep credentials fresh, on the running event loop; the keeper may have begun before."""
         self._started = True
         self.keeper.start()
         for part in self.parts:
@@ -161,11 +176,7 @@ class SidecarService:
         try:
             replace_file(settings.secret_file, self._secret, mode=settings.secret_mode)
         except OSError as error:
-            raise ConfigurationError(
-                f"the secret cannot be written to {settings.secret_file}: {error.strerror}",
-                code="file-unusable",
-                hint=_NO_DIRECTORY,
-            ) from error
+            raise _secret_unwritable(settings, str(error.strerror)) from error
         self._secret_written = True
 
     def _mounts(self, settings: SidecarSettings) -> Mapping[str, Mount]:
@@ -176,10 +187,10 @@ class SidecarService:
             from wif.serve.sidecar_gce import GceMetadata  # noqa: PLC0415 - only where it is switched on
 
             mounts[""] = mounts["computeMetadata"] = Mount("gce", GceMetadata(self.identities), True)
-        if settings.serves_app_service and self._has_identity_header(settings):
+        if settings.serves_app_service:
             from wif.serve.sidecar_azure import AppService  # noqa: PLC0415 - only with an Azure identity
 
-            secret = self._environ["IDENTITY_HEADER"]
+            secret = self._environ.get("IDENTITY_HEADER", "")  # an empty one lets nobody in
             mounts["azure"] = Mount("app-service", AppService(self.identities, secret=secret))
         if settings.imds:
             from wif.serve.sidecar_azure import Imds  # noqa: PLC0415 - only where it is switched on
@@ -187,20 +198,50 @@ class SidecarService:
             mounts["metadata"] = Mount("imds", Imds(self.identities), True)
         return mounts
 
-    def _has_identity_header(self, settings: SidecarSettings) -> bool:
-        """Whether there is the secret of App Service's endpoint, which the application's variables hold as well."""
-        if self._environ.get("IDENTITY_HEADER"):
-            return True
-        if settings.app_service:
-            raise ConfigurationError(
-                "App Service's endpoint is to be served, and IDENTITY_HEADER is not set",
-                code="config-missing",
-                hint="give the sidecar the same random IDENTITY_HEADER as the application, or say app_service: false",
+    def _effective(self, settings: SidecarSettings) -> SidecarSettings:
+        """App Service's endpoint, where nobody asked for it, needs its secret to be there."""
+        if settings.app_service is None and not self._environ.get("IDENTITY_HEADER"):
+            return replace(settings, app_service=False)
+        return settings
+
+    def _check(self, settings: SidecarSettings) -> None:
+        """Look at everything that can be known before settings are in force.
+
+        Raises:
+            ConfigurationError: config-missing, file-unusable, those of the parts; one, with everything that is wrong.
+        """
+        wrong: list[ConfigurationError] = []
+        if settings.serves_app_service and not self._environ.get("IDENTITY_HEADER"):
+            wrong.append(
+                ConfigurationError(
+                    "App Service's endpoint is to be served, and IDENTITY_HEADER is not set",
+                    code="config-missing",
+                    hint=f"{_GIVE_HEADER}, or say app_service: false",
+                )
             )
-        if not self._told_of_header:
-            self._told_of_header = True
-            _LOGGER.warning("App Service's endpoint is not served: IDENTITY_HEADER is not set")
-        return False
+        elif not settings.served:
+            wrong.append(
+                ConfigurationError(
+                    "no identity is served to anybody: App Service's endpoint needs IDENTITY_HEADER, which is not set",
+                    code="config-missing",
+                    hint=f"{_GIVE_HEADER}, switch another interface on, or name files",
+                )
+            )
+        if settings.serves_aws_container and not self._secret_written:
+            directory = os.path.dirname(settings.secret_file)  # noqa: PTH120
+            if not (os.path.isdir(directory) and os.access(directory, os.W_OK | os.X_OK)):  # noqa: PTH112
+                wrong.append(_secret_unwritable(settings, "its directory is not there, or may not be written to"))
+        for part in self.parts:
+            wrong += part.check(settings)
+        if wrong:
+            raise ConfigurationError.of_all(wrong)
+
+    def _say_unserved(self, settings: SidecarSettings) -> None:
+        for name in sorted(set(settings.identities) - set(settings.served)):
+            cloud = settings.identities[name].cloud
+            _LOGGER.warning(
+                "the identity %s (%s) is served to nobody: no file holds it, and %s", name, cloud, _OFF[cloud]
+            )
 
     @property
     def interfaces(self) -> tuple[str, ...]:
@@ -210,7 +251,7 @@ class SidecarService:
     # -- new settings ------------------------------------------------------------------------------------------
 
     async def _watch(self, load: Callable[[], SidecarSettings]) -> None:
-        seen = self._stamp()
+        seen: tuple[object, ...] | None = None  # it may have changed since it was read
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             stamp = self._stamp()
@@ -237,18 +278,22 @@ class SidecarService:
         before = self.settings
         kept = {name: getattr(before, name) for name in _FIXED}
         waiting = [name for name, value in kept.items() if getattr(settings, name) != value]
-        settings = replace(settings, **kept)
-        self._write_secret(settings)
+        if waiting:
+            _LOGGER.warning("these settings count from the next start: %s", ", ".join(waiting))
+        settings = self._effective(replace(settings, **kept))
+        if settings == before:
+            return
+        self._check(settings)
         mounts = self._mounts(settings)
         self.identities.replace(settings)
+        self._write_secret(settings)
         self.app.mounts = mounts
         for part in self.parts:
             part.replace(settings)
         self.keeper.wake()
         self.reloads += 1
-        if waiting:
-            _LOGGER.warning("counts from the next start: %s", ", ".join(waiting))
-        _LOGGER.info("other settings are in force", extra={"wif": {"identities": len(settings.identities)}})
+        self._say_unserved(settings)
+        _LOGGER.info("the new settings are in use", extra={"wif": {"identities": len(settings.identities)}})
 
     def _stamp(self) -> tuple[object, ...]:
         found: list[object] = []
@@ -291,3 +336,9 @@ class SidecarService:
         from wif.serve.sidecar_metrics import SidecarMetrics  # noqa: PLC0415 - an extra
 
         registry.register(SidecarMetrics(self, servers))
+
+
+def _secret_unwritable(settings: SidecarSettings, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the secret cannot be written to {settings.secret_file}: {why}", code="file-unusable", hint=_NO_DIRECTORY
+    )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from wif.core.freshness import LIMITS, MAX_SUBJECT_TOKEN_BYTES
 from wif.core.token import read_token
 from wif.edges.files import write_atomically
-from wif.errors import TokenError, WifError
+from wif.errors import ConfigurationError, TokenError, WifError
 from wif.exchange.clocks import SYSTEM, Clocks
 from wif.serve.commands import CommandFailed, run_command
 
@@ -78,6 +78,10 @@ class TokenCommand:
     def start(self) -> None:
         """Begin to renew it ahead of its end, on the running event loop."""
         self._task = asyncio.get_running_loop().create_task(self._keep())
+
+    def check(self, settings: SidecarSettings) -> Sequence[ConfigurationError]:  # noqa: ARG002 - a part's
+        """Nothing of it is in the settings."""
+        return ()
 
     def replace(self, settings: SidecarSettings) -> None:
         """Nothing of it is in the settings."""

@@ -311,13 +311,14 @@ def test_a_reader_never_sees_a_part(bench: Bench) -> None:
 
 
 def _refused(bench: Bench, *files: FileOutput) -> ConfigurationError:
-    async def scenario(_: SidecarFiles) -> None:
-        raise AssertionError("it was not refused")
-
-    with pytest.raises(ConfigurationError) as caught:
-        bench.run(*files, scenario=scenario)
+    settings = bench.settings(*files)
+    identities = Identities(settings, environ={}, transport=bench.transport)
+    try:
+        (error,) = SidecarFiles(identities, Keeper(identities), environ={}).check(settings)
+    finally:
+        identities.close()
     assert not bench.sender.requests, "nothing is asked of a cloud"
-    return caught.value
+    return error
 
 
 def test_a_directory_that_is_not_there_is_refused_at_start(bench: Bench) -> None:
