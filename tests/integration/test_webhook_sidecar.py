@@ -252,6 +252,71 @@ def test_the_stored_pod(world: World) -> None:
     assert not response.get("warnings")
 
 
+MOVING = """
+object.spec.?initContainers.orValue([]).exists(c, c.name == 'wif-sidecar') && object.spec.serviceAccountName == 'app'
+? [JSONPatch{op: "replace", path: "/spec/serviceAccountName", value: "moved"}] : []
+"""
+"""Only what was evaluated in the first round is evaluated in the second, so it is no condition of the policy."""
+
+
+@pytest.fixture
+def moved(world: World) -> Iterator[str]:
+    """Another ServiceAccount, to which a policy moves the pod that has our sidecar: after the webhook's first call."""
+    role = {"wif.internal/aws.role-arn": WRITER}
+    world.server.create_service_account(NAMESPACE, "moved", annotations=role)
+    named = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": "move"}}
+    spec = {
+        "matchConstraints": {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}},
+            "resourceRules": [
+                {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+            ],
+        },
+        "matchConditions": [{"name": "moving", "expression": "object.metadata.name == 'moving'"}],
+        "failurePolicy": "Fail",
+        "reinvocationPolicy": "IfNeeded",
+        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": MOVING}}],
+    }
+    paths = []
+    for kind, content in (
+        ("MutatingAdmissionPolicy", spec),
+        ("MutatingAdmissionPolicyBinding", {"policyName": "move"}),
+    ):
+        paths.append(_create(world.server, {**named, "kind": kind, "spec": content}))
+    try:
+        yield "moved"
+    finally:
+        for path in reversed(paths):
+            world.server.request("DELETE", path)
+
+
+def test_a_pod_that_is_moved_to_another_account_loses_the_sidecar(world: World, moved: str) -> None:
+    """The ServiceAccount plugin has mounted the API server's token into it in between."""
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods"
+
+    def made(name: str) -> dict[str, Any]:
+        return {**pod(world, name, automountServiceAccountToken=True), "metadata": {"name": name}}
+
+    def attempt(name: str) -> dict[str, Any]:
+        status, body = world.server.request("POST", f"{path}?dryRun=All", made(name))
+        assert status == 201, body
+        stored: dict[str, Any] = json.loads(body)
+        return stored
+
+    until(lambda: attempt("moving")["spec"]["serviceAccountName"] == moved, what="the policy")
+    left = attempt("staying")["spec"]["initContainers"][0]
+    assert "/var/run/secrets/kubernetes.io/serviceaccount" in [each["mountPath"] for each in left["volumeMounts"]]
+    stored = world.server.create(path, made("moving"))
+    assert [each["name"] for each in stored["spec"]["initContainers"]] == ["setup"]
+    names = [each["name"] for each in stored["spec"]["volumes"] if not each["name"].startswith("kube-api-access")]
+    assert names == ["wif"]
+    assert "wif.internal/file.sidecar" not in stored["metadata"]["annotations"]
+    [main, _] = stored["spec"]["containers"]
+    env = {each["name"]: each.get("value") for each in main["env"]}
+    assert env["AWS_ROLE_ARN"] == WRITER
+    assert "AWS_CONTAINER_CREDENTIALS_FULL_URI" not in env
+
+
 def test_the_sdks_of_three_clouds_find_the_sidecar(world: World, tmp_path: Path) -> None:
     stored = world.server.create(f"/api/v1/namespaces/{NAMESPACE}/pods", pod(world, "led"))
     assert stored["metadata"]["annotations"]["wif.internal/file.sidecar"]

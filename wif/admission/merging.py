@@ -16,13 +16,13 @@ from wif.admission.containers import ContainerPlace, Kind, collides, fit_contain
 from wif.admission.decision import Outcome
 from wif.admission.documents import PodDocument, pod_hash
 from wif.admission.findings import Finding
-from wif.admission.injection import POD_HASH, POD_SECRET, InitContainer, Part
-from wif.admission.patch import Op, add, encode_ops, escape, replace
+from wif.admission.init_containers import fit_init_containers
+from wif.admission.injection import POD_HASH, POD_SECRET, Part
+from wif.admission.patch import Op, add, encode_ops, escape
 from wif.admission.pod import Container
 from wif.admission.pod_secret import kept_secret
 from wif.admission.readings import Plan
 from wif.admission.record import Record
-from wif.admission.sameness import covers
 from wif.admission.volumes import fit_volumes, hash_in_use, missing_volume
 
 
@@ -102,7 +102,8 @@ def fit(
     for index, container in enumerate(spec.init_containers or ()):
         _fit_one(work, "initContainers", index, container)
     if plan.init_names:
-        work.chunks.append(encode_ops(_init_ops(work)))
+        known = plan.init_names if record is not None else ()
+        work.chunks.append(encode_ops(fit_init_containers(plan, work.active, document, work.secret, known=known)))
     work.chunks.append(volumes.chunk)
     if work.active:
         work.chunks.append(_metadata(work, record, record_key))
@@ -215,23 +216,6 @@ def _kind(member: str, container: Container) -> Kind:
     if member == "initContainers":
         return "sidecar" if container.restart_policy == "Always" else "init"
     return "container"
-
-
-def _init_ops(work: _Work) -> list[Op]:
-    own = [container.of_pod(work.secret) for container in work.plan.unique_init_containers(work.active)]
-    there = work.document.pod.spec.init_containers
-    if there is None:
-        return [add("/spec/initContainers", [container.content for container in own])] if own else []
-    indices = {container.name: index for index, container in enumerate(there)}
-    ops: list[Op] = []
-    missing: list[InitContainer] = []
-    for container in own:
-        index = indices.get(container.name)
-        if index is None:
-            missing.append(container)
-        elif not covers(work.document.value["spec"]["initContainers"][index], container.content):
-            ops.append(replace(f"/spec/initContainers/{index}", container.content))
-    return ops + [add("/spec/initContainers/0", container.content) for container in reversed(missing)]
 
 
 # -- annotations and labels --------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 Another webhook may change ``spec.serviceAccountName`` between two calls. Then everything whose whole content equals
 what is injected for the recorded ServiceAccount is removed, and nothing else: the record is a hint that anybody can
-write.
+write. A container is ours as :func:`~wif.admission.init_containers.is_ours` says; one that is not stays with all that
+it needs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from wif.admission.containers import is_for, mount_entry, variable_entry
 from wif.admission.documents import PodDocument
+from wif.admission.init_containers import is_ours as is_our_container
 from wif.admission.injection import POD_SECRET, Part
 from wif.admission.patch import Op, escape, remove
 from wif.admission.pod_secret import kept_secret
@@ -39,17 +41,23 @@ def undo(plan: Plan, document: PodDocument, record: Record, record_key: str) -> 
     }
     spec = document.value["spec"]
     own = _own_containers(parts, spec)
-    still = _names_mounted(parts, spec, equal, own)
     ops: list[Op] = []
-    for member in LISTS:
+    still: set[str] = set()
+    for member in (*LISTS, "ephemeralContainers"):
         for index, container in enumerate(spec.get(member) or ()):
+            if member == "initContainers" and index in own:
+                continue
             name = str(container.get("name", ""))
-            for_it = [part for part in parts if is_for(part, name) and name not in plan.init_names]
+            is_touched = member in LISTS and name not in plan.init_names
+            for_it = [part for part in parts if is_touched and is_for(part, name)]
             ops += _container_ops(f"/spec/{member}/{index}", container, for_it, equal)
+            still |= _names_mounted(container, _mounts(for_it, equal))
     ops += _list_ops("/spec/initContainers", spec.get("initContainers") or (), own)
-    gone = {there[name][0] for name in equal - still}
-    ops += _list_ops("/spec/volumes", spec.get("volumes") or (), gone)
-    return ops + _metadata_ops(document, parts, record, record_key)
+    gone = equal - still
+    ops += _list_ops("/spec/volumes", spec.get("volumes") or (), {there[name][0] for name in gone})
+    read = set(there) - gone
+    written = [part for part in parts if read.isdisjoint(resolved(each, hashed)["name"] for each in part.volumes)]
+    return ops + _metadata_ops(document, written, record, record_key)
 
 
 def _is_foreign(part: Part, there: Mapping[str, tuple[int, Mapping[str, Any]]], hashed: str) -> bool:
@@ -59,24 +67,15 @@ def _is_foreign(part: Part, there: Mapping[str, tuple[int, Mapping[str, Any]]], 
 
 
 def _own_containers(parts: Sequence[Part], spec: Mapping[str, Any]) -> set[int]:
-    ours = [own.content for part in parts for own in part.init_containers]
+    ours = {own.name: own for part in parts for own in part.init_containers}
     found = enumerate(spec.get("initContainers") or ())
-    return {index for index, container in found if any(is_same(container, own) for own in ours)}
+    return {index for index, each in found if each.get("name") in ours and is_our_container(each, ours[each["name"]])}
 
 
-def _names_mounted(
-    parts: Sequence[Part], spec: Mapping[str, Any], equal: Collection[str], own: Collection[int]
-) -> set[str]:
-    """Volumes that something else in the pod mounts: without them the pod would be refused."""
-    ours = _mounts(parts, equal)
-    return {
-        str(mount.get("name", ""))
-        for member in (*LISTS, "ephemeralContainers")
-        for index, container in enumerate(spec.get(member) or ())
-        if member != "initContainers" or index not in own
-        for mount in container.get("volumeMounts") or ()
-        if not any(is_same(mount, entry) for entry in ours)
-    }
+def _names_mounted(container: Mapping[str, Any], ours: Collection[Mapping[str, Any]]) -> set[str]:
+    """Volumes that a container mounts otherwise than we did: without them the pod would be refused."""
+    mounts = container.get("volumeMounts") or ()
+    return {str(mount.get("name", "")) for mount in mounts if not any(is_same(mount, entry) for entry in ours)}
 
 
 def _mounts(parts: Sequence[Part], equal: Collection[str]) -> list[dict[str, Any]]:

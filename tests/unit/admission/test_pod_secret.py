@@ -50,16 +50,35 @@ def test_a_later_call_keeps_it() -> None:
 
 
 def test_what_the_cluster_writes_into_the_sidecar_changes_nothing() -> None:
-    """Quantities in another form, another registry's image, a variable more."""
+    """Quantities in another form, another registry's image, a variable more; a mesh's probe, a policy's user."""
     done = after(PLAN, new_pod())
     sidecar = done["spec"]["initContainers"][0]
     sidecar["resources"] = {"limits": {"cpu": "100m"}}
     sidecar["image"] = "mirror.example/i"
     sidecar["env"].append({"name": "ADDED", "value": "1"})
+    sidecar["startupProbe"] = {"httpGet": {"path": "/app-health/sidecar/startupz", "port": 15020}}
+    sidecar["securityContext"] = {"runAsGroup": 1}
     assert kept_secret(PLAN, document(done)) == SECRET
+    said = fitted(PLAN, done, KNOWN, secret=OTHER)
+    assert (said.patch, said.findings) == (None, ())
 
 
-@pytest.mark.parametrize("change", ["record", "value", "short", "member", "name", "number"])
+@pytest.mark.parametrize("change", [{"command": ["wrap"]}, {"args": ["other"]}, {"env": 1}])
+def test_a_sidecar_that_would_not_serve_any_more_is_put_right_and_keeps_its_secret(change: dict[str, Any]) -> None:
+    """Nor is any container blamed for the variable that it has from us."""
+    done = after(PLAN, new_pod())
+    sidecar = done["spec"]["initContainers"][0]
+    if "env" in change:
+        sidecar["env"][1]["value"] = "2"
+    else:
+        sidecar.update(change)
+    refusing = plan_of(*PLAN.parts, deny_collisions=True)
+    said = fitted(refusing, done, KNOWN, secret=OTHER)
+    assert said.findings == ()
+    assert after(refusing, done, KNOWN, secret=OTHER) == after(PLAN, new_pod())
+
+
+@pytest.mark.parametrize("change", ["record", "value", "short", "name", "number"])
 def test_another_ones_secret_is_not_kept(change: str) -> None:
     done = after(PLAN, new_pod())
     sidecar = done["spec"]["initContainers"][0]
@@ -71,8 +90,6 @@ def test_another_ones_secret_is_not_kept(change: str) -> None:
             sidecar["env"][0] = {"name": "HEAD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
         case "short":
             sidecar["env"][0]["value"] = "guessable"
-        case "member":
-            sidecar["env"][1]["value"] = "2"
         case "name":
             sidecar["name"] = "another"
         case "number":

@@ -122,6 +122,36 @@ def test_our_init_container_goes_only_as_a_whole() -> None:
     assert [each["name"] for each in said["spec"]["volumes"]] == ["own", "aws-token"]
 
 
+def test_what_the_cluster_does_to_our_init_container_does_not_keep_it() -> None:
+    """The ServiceAccount plugin mounts the API server's token into it; images come from a mirror."""
+    mount = {"name": "kube-api-access", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": True}
+    setup = {
+        "name": "setup",
+        "image": "i",
+        "command": ["sh"],
+        "volumeMounts": [{"name": "aws-token", "mountPath": "/t"}],
+    }
+    plan = plan_of(part(init_containers=(InitContainer(setup),)))
+    done = after(plan, rich())
+    found = done["spec"]["initContainers"][0]
+    found.update(image="mirror.example/i", imagePullPolicy="Always", resources={"limits": {"cpu": "1"}})
+    found["volumeMounts"].append(mount)
+    assert undone(plan, done) == rich()
+
+
+def test_an_init_container_that_stays_keeps_what_it_needs() -> None:
+    """Its mounts are those of the others, as gcloud-setup's are: without the volumes the pod would be refused."""
+    setup = {"name": "setup", "image": "i", "volumeMounts": [{"name": "aws-token", "mountPath": "/var/run/aws"}]}
+    setup["volumeMounts"][0]["readOnly"] = True  # type: ignore[index]  # the list above
+    plan = plan_of(part(annotations={"x/file": "1"}, init_containers=(InitContainer(setup),)))
+    done = after(plan, rich())
+    done["spec"]["initContainers"][0]["command"] = ["other"]
+    said = undone(plan, done)
+    assert [each["name"] for each in said["spec"]["volumes"]] == ["own", "aws-token"]
+    assert said["metadata"]["annotations"] == {"own": "1", "x/file": "1"}
+    assert said["spec"]["containers"] == rich()["spec"]["containers"]
+
+
 def test_an_annotation_that_the_pod_had_itself_stays() -> None:
     plan = plan_of(part(annotations={"x/y": "1", "x/z": "1"}))
     pod = new_pod(metadata={"name": "pod", "annotations": {"x/y": "1"}})
