@@ -80,7 +80,8 @@ class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     max_token_expiration: _Seconds = 86400
     """The ceiling where the ServiceAccount says none: a longer wish of a pod is cut, with a warning."""
     token_mode: Annotated[int, Meta(ge=0, le=0o777)] | None = None
-    """``defaultMode`` of native and GCP volumes; None: 0440 where the pod has an fsGroup, else 0444."""
+    """``defaultMode`` of native and GCP volumes; None: 0440 where the pod has an fsGroup, else 0444. The mode
+    ``sidecar`` always does the latter: its container is no member of another group, and only it mounts the volume."""
     deny_collisions: bool = False
     """Refuse a pod that collides with the injection; else it is warned about, and what collides is not injected."""
     cluster_domain: _Text = "cluster.local"

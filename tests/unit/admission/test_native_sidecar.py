@@ -15,7 +15,7 @@ from wif.admission.dialects.native_sidecar import INTERFACES
 from wif.admission.injection import POD_SECRET, Part
 from wif.clouds.endpoint_variables import LEADING_ELSEWHERE
 from wif.config.sidecar import SidecarSettings, load_sidecar
-from wif.config.webhook import WebhookSettings
+from wif.config.webhook import WebhookSettings, load_webhook
 
 ROLE = "arn:aws:iam::111122223333:role/app"
 READER = "arn:aws:iam::111122223333:role/reader"
@@ -182,9 +182,11 @@ def test_the_volumes() -> None:
     )
 
 
+@pytest.mark.parametrize("settings", [SETTINGS, load_webhook({"compat": "pfn", "sidecar_image": IMAGE})])
 @pytest.mark.parametrize(("has_group", "mode"), [(True, 0o440), (False, 0o444)])
-def test_who_may_read_the_secret(has_group: bool, mode: int) -> None:
-    part = parts(AWS, has_fs_group=has_group)[ROLE]
+def test_who_may_read_tokens_and_the_secret(has_group: bool, mode: int, settings: WebhookSettings) -> None:
+    """The sidecar, whose user is in no group of the pod but fsGroup, whatever mode files are to have elsewhere."""
+    part = parts(AWS, has_fs_group=has_group, settings=settings)[ROLE]
     assert served(part).secret_mode == mode
     assert volumes(part)["wif"]["projected"]["defaultMode"] == mode
 

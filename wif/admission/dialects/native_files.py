@@ -19,6 +19,7 @@ __all__ = [
     "TokenFile",
     "WrittenFile",
     "files",
+    "readable_mode",
     "role_session_name",
     "shared_tokens",
     "token_kind",
@@ -203,6 +204,11 @@ def volume_mode(facts: PodFacts, settings: WebhookSettings) -> int:
     """Of the files in the volume."""
     if settings.token_mode is not None:
         return settings.token_mode
+    return readable_mode(facts)
+
+
+def readable_mode(facts: PodFacts) -> int:
+    """Of files that any user of the pod's containers can read, and nobody else where that is possible."""
     return _MODE_OF_GROUP if facts.has_fs_group else _MODE_OF_ALL
 
 

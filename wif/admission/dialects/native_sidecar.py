@@ -25,11 +25,11 @@ from wif.admission.dialects.native_files import (
     MOUNT_PATH,
     VOLUME,
     WrittenFile,
+    readable_mode,
     role_session_name,
     shared_tokens,
     token_kind,
     token_volume,
-    volume_mode,
 )
 from wif.admission.dialects.native_identities import DEFAULT, Complaints, Identity
 from wif.admission.injection import POD_SECRET, EnvGroup, EnvRule, InitContainer, Mount, Part, Variable, Volume
@@ -208,9 +208,7 @@ def parts(  # noqa: PLR0917  # as native_files.files, and the choices
     sidecar = _Sidecar(
         account=account,
         settings=settings,
-        volumes=tuple(
-            _volumes(token_volume(tokens.values(), [written], volume_mode(facts, settings)), asks_for_secret)
-        ),
+        volumes=tuple(_volumes(token_volume(tokens.values(), [written], readable_mode(facts)), asks_for_secret)),
         container=InitContainer(_container(settings, asks_for_secret=asks_for_secret, has_header=has_header)),
         annotation=written,
         audiences=tuple(dict.fromkeys(token.audience for token in tokens.values())),
@@ -292,7 +290,7 @@ def _served(facts: PodFacts, settings: WebhookSettings, clouds: set[str]) -> dic
     if "azure" in clouds:
         served["imds"] = settings.sidecar_imds
     if "aws" in clouds:
-        served |= {"secret_file": _SECRET_FILE, "secret_mode": 0o440 if facts.has_fs_group else 0o444}
+        served |= {"secret_file": _SECRET_FILE, "secret_mode": readable_mode(facts)}
     if facts.host_network:
         served["force_host_network"] = True
     return served
