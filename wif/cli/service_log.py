@@ -1,6 +1,7 @@
 """The log of a command that runs for good: a line of text each, or one JSON object each.
 
-Fields stand in ``extra={"wif": {...}}`` of a record; text shows them behind the message. Time is UTC.
+Fields stand in ``extra={"wif": {...}}`` of a record; text shows them behind the message. Time is UTC. The message of an
+audit record is its fields once more, as JSON, for whoever listens to the logger alone; here it is two words.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_AUDIT = "wif.audit"
 _ALSO = ("uvicorn.error",)
 """What uvicorn says about an application that failed."""
 
@@ -51,6 +53,13 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
     return fields if isinstance(fields, dict) else {}
 
 
+def _message(record: logging.LogRecord) -> str:
+    fields = _fields(record)
+    if record.name == _AUDIT and "event" in fields and "outcome" in fields:
+        return f"{fields['event']} {fields['outcome']}"
+    return record.getMessage()
+
+
 def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -65,7 +74,7 @@ class _Json(logging.Formatter):
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _message(record),
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
@@ -78,7 +87,7 @@ class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Write it."""
         fields = "".join(f" {name}={_shown(value)}" for name, value in _fields(record).items())
-        message = "".join(c if c.isprintable() else " " for c in record.getMessage())
+        message = "".join(c if c.isprintable() else " " for c in _message(record))
         text = f"{_time(record)} {record.levelname} {record.name}: {message}{fields}"
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
