@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["fit_init_containers", "is_ours"]
+__all__ = ["PossibleParts", "fit_init_containers", "is_ours", "possible_parts"]
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from wif.admission.documents import PodDocument
-from wif.admission.injection import InitContainer
+from wif.admission.findings import Finding
+from wif.admission.injection import InitContainer, Part
 from wif.admission.patch import Op, add, replace
 from wif.admission.pod_secret import secret_in
 from wif.admission.readings import Plan
@@ -24,6 +25,57 @@ def is_ours(found: Mapping[str, Any], own: InitContainer) -> bool:
     content = own.of_pod(secret_in(found, own)).content
     lasting = {member: value for member, value in content.items() if member not in _OTHERS_WRITE}
     return covers(found, {"command": [], "args": [], **lasting})
+
+
+class PossibleParts(NamedTuple):
+    """The parts whose init containers a pod can have."""
+
+    active: tuple[int, ...]
+    findings: tuple[Finding, ...]
+    """About the others."""
+
+
+def possible_parts(plan: Plan, document: PodDocument, *, known: Collection[str]) -> PossibleParts:
+    """See which parts have to do without: where the pod's own container stands in place of theirs.
+
+    Args:
+        known: names of those of our init containers that an earlier call has put there.
+    """
+    taken = _taken(plan, document, known)
+    if not taken:
+        return PossibleParts(plan.all_parts, ())
+    out = {index: name for index in plan.all_parts for name in sorted(_names(plan.parts[index]) & taken)[:1]}
+    findings = [_container_taken(plan, plan.parts[index], name) for index, name in out.items()]
+    return PossibleParts(tuple(index for index in plan.all_parts if index not in out), tuple(findings))
+
+
+def _taken(plan: Plan, document: PodDocument, known: Collection[str]) -> frozenset[str]:
+    """Names of ours that containers of the pod have. One beside the init containers would be refused with ours."""
+    spec = document.pod.spec
+    taken = {container.name for container in spec.containers or ()} & plan.init_names
+    own = {each.name: each for each in plan.unique_init_containers(plan.all_parts) if each.collision == "keep"}
+    for index, container in enumerate(spec.init_containers or ()):
+        name = container.name
+        if name in own and name not in known:
+            found = document.value["spec"]["initContainers"][index]
+            taken |= set() if is_ours(found, own[name]) else {name}
+    return frozenset(taken)
+
+
+def _names(part: Part) -> set[str]:
+    return {own.name for own in part.init_containers}
+
+
+def _container_taken(plan: Plan, part: Part, name: str) -> Finding:
+    return Finding(
+        "container-taken",
+        plan.collision_level,
+        f"the pod's own container {name} stands where ours belongs; nothing is injected for {part.cloud}",
+        "give that container another name, or do without one of the two",
+        part.dialect,
+        part.cloud,
+        name,
+    )
 
 
 def fit_init_containers(

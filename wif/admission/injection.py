@@ -81,11 +81,11 @@ class Mount(NamedTuple):
 
 
 class InitContainer(NamedTuple):
-    """A container that prepares something, or a native sidecar; put before the pod's own init containers, or in place
-    of one of the same name."""
+    """A container that prepares something, or a native sidecar; put before the pod's own init containers."""
 
     content: Mapping[str, Any]
     """The whole JSON object; the value of a variable may be :data:`POD_SECRET`."""
+    collision: Collision = "keep"
 
     @property
     def name(self) -> str:
@@ -98,7 +98,7 @@ class InitContainer(NamedTuple):
         if not env:
             return self
         entries = [{**entry, "value": secret} if entry.get("value") == POD_SECRET else entry for entry in env]
-        return InitContainer({**self.content, "env": entries})
+        return self._replace(content={**self.content, "env": entries})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

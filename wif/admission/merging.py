@@ -16,7 +16,7 @@ from wif.admission.containers import ContainerPlace, Kind, collides, fit_contain
 from wif.admission.decision import Outcome
 from wif.admission.documents import PodDocument, pod_hash
 from wif.admission.findings import Finding
-from wif.admission.init_containers import fit_init_containers
+from wif.admission.init_containers import fit_init_containers, possible_parts
 from wif.admission.injection import POD_HASH, POD_SECRET, Part
 from wif.admission.patch import Op, add, encode_ops, escape
 from wif.admission.pod import Container
@@ -86,15 +86,20 @@ def fit(
         new_secret: makes a random text of letters that are safe in URLs.
     """
     work = _Work(plan, document, detailed=detailed)
+    known: frozenset[str] = frozenset()
+    if plan.init_names:
+        known = _init_names(plan, record)
+        possible = possible_parts(plan, document, known=known)
+        work.active, work.findings = possible.active, list(possible.findings)
     if plan.has_secret:
-        kept = kept_secret(plan, document) if record is not None else None
+        kept = kept_secret(plan, document) if known else None
         work.secret = new_secret() if kept is None else kept
     spec = document.pod.spec
     for volume in spec.volumes or ():
         if volume.name in plan.mount_names or volume.name.startswith(plan.hash_prefixes):
             work.hash = hash_in_use(plan, document)
             break
-    volumes = fit_volumes(plan, document, work.hash, is_known=record is not None)
+    volumes = fit_volumes(plan, work.active, document, work.hash, is_known=record is not None)
     work.active = volumes.active
     work.findings.extend(volumes.findings)
     for index, container in enumerate(spec.containers or ()):
@@ -102,12 +107,19 @@ def fit(
     for index, container in enumerate(spec.init_containers or ()):
         _fit_one(work, "initContainers", index, container)
     if plan.init_names:
-        known = plan.init_names if record is not None else ()
         work.chunks.append(encode_ops(fit_init_containers(plan, work.active, document, work.secret, known=known)))
     work.chunks.append(volumes.chunk)
     if work.active:
         work.chunks.append(_metadata(work, record, record_key))
     return work.finish()
+
+
+def _init_names(plan: Plan, record: Record | None) -> frozenset[str]:
+    """Of our init containers: those that an earlier call has put into the pod."""
+    if record is None:
+        return frozenset()
+    parts = [part for part in plan.parts if part.cloud in record.clouds]
+    return frozenset(own.name for part in parts for own in part.init_containers)
 
 
 def fit_ephemeral(plan: Plan, document: PodDocument, old_names: frozenset[str], *, detailed: bool) -> Fitted:

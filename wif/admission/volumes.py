@@ -65,27 +65,29 @@ def missing_volume(part: Part, document: PodDocument, hashed: str) -> str | None
     return None
 
 
-def fit_volumes(plan: Plan, document: PodDocument, hashed: str | None, *, is_known: bool) -> VolumeFit:
-    """Fit the volumes of all parts; ``hashed`` is None where the pod has no volume with a name of ours.
+def fit_volumes(
+    plan: Plan, active: tuple[int, ...], document: PodDocument, hashed: str | None, *, is_known: bool
+) -> VolumeFit:
+    """Fit the volumes of these parts; ``hashed`` is None where the pod has no volume with a name of ours.
 
     ``is_known`` says that the pod carries our record: what is there is then our own.
     """
     is_there = document.pod.spec.volumes is not None
     if hashed is None:
-        key = ("volumes", is_there)
+        key = ("volumes", is_there, active)
         chunk = plan.chunks.get(key)
         if chunk is None:
-            chunk = plan.keep(key, _added(plan.unique_volumes(plan.all_parts), POD_HASH, is_there=is_there))
-        return VolumeFit(plan.all_parts, chunk)
-    return _meet(plan, document, hashed, is_known=is_known)
+            chunk = plan.keep(key, _added(plan.unique_volumes(active), POD_HASH, is_there=is_there))
+        return VolumeFit(active, chunk)
+    return _meet(plan, active, document, hashed, is_known=is_known)
 
 
-def _meet(plan: Plan, document: PodDocument, hashed: str, *, is_known: bool) -> VolumeFit:
+def _meet(plan: Plan, possible: tuple[int, ...], document: PodDocument, hashed: str, *, is_known: bool) -> VolumeFit:
     there = document.volumes()
     missing: dict[str, Volume] = {}
     foreign: dict[str, tuple[int, Volume]] = {}
     present: set[str] = set()
-    for volume in plan.unique_volumes(plan.all_parts):
+    for volume in plan.unique_volumes(possible):
         ours = resolved(volume, hashed)
         index, found = there.get(ours["name"], (-1, None))
         if found is None:
@@ -95,8 +97,8 @@ def _meet(plan: Plan, document: PodDocument, hashed: str, *, is_known: bool) -> 
         else:
             foreign[volume.name] = index, volume
     taken = {name for name, (_, volume) in foreign.items() if volume.collision == "keep"}
-    active = tuple(i for i in plan.all_parts if not any(volume.name in taken for volume in plan.parts[i].volumes))
-    findings = [_volume_taken(plan, part, taken) for part in plan.parts if _names(part) & taken]
+    active = tuple(i for i in possible if not any(volume.name in taken for volume in plan.parts[i].volumes))
+    findings = [_volume_taken(plan, plan.parts[i], taken) for i in possible if _names(plan.parts[i]) & taken]
     if not is_known:
         findings += [_injected_already(plan.parts[i]) for i in active if _names(plan.parts[i]) & present]
     wanted = {volume.name for volume in plan.unique_volumes(active)}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.pods_under_review import RECORD, after, container, document, fitted, new_pod, part, plan_of, token_volume
-from wif.admission.injection import EnvGroup, InitContainer, Mount, Part, Variable, Volume
+from wif.admission.injection import Collision, EnvGroup, InitContainer, Mount, Part, Variable, Volume
 from wif.admission.merging import fit, fit_ephemeral
 from wif.admission.patch import apply_patch
 from wif.admission.readings import Plan
@@ -16,7 +16,7 @@ from wif.admission.record import Record
 
 SETUP = {"name": "setup", "image": "operator/image", "resources": {}, "env": [{"name": "A", "value": "1"}]}
 HASHED = part("azure", volume=token_volume("azure-{pod-hash}"))
-KNOWN = Record("app", "uid-1")
+KNOWN = Record("app", "uid-1", {"aws": "role"})
 
 
 def record_of(pod: dict[str, Any]) -> Any:
@@ -189,11 +189,38 @@ def test_our_init_containers_come_first_and_are_not_injected_into() -> None:
         assert all("volumeMounts" in each for each in done[2:])
 
 
-def test_an_init_container_of_our_name_is_replaced() -> None:
-    pod = new_pod(initContainers=[container("own"), container("setup")])
-    done = after(plan_of(with_setup()), pod)["spec"]["initContainers"]
-    assert [each["name"] for each in done] == ["second", "own", "setup"]
-    assert done[2] == SETUP
+@pytest.mark.parametrize("record", [None, KNOWN, Record("app", "uid-1", {"gcp": "role"})])
+@pytest.mark.parametrize("collision", ["keep", "replace"])
+@pytest.mark.parametrize("member", ["containers", "initContainers"])
+def test_a_container_of_our_name(member: str, collision: Collision, record: Record | None) -> None:
+    """Ours is put in its place only where an earlier call has put ours there, or the peer does so; else it is told."""
+    setup = InitContainer(SETUP, collision)
+    plan = plan_of(part(init_containers=(setup,)), part("gcp"), deny_collisions=True)
+    pod = new_pod(initContainers=[container("own")])
+    pod["spec"][member].append(container("setup", env={"MINE": "1"}))
+    said = fitted(plan, pod, record)
+    done = after(plan, pod, record)
+    if member == "initContainers" and (collision == "replace" or record is KNOWN):
+        assert said.findings == ()
+        assert [each["name"] for each in done["spec"][member]] == ["own", "setup"]
+        assert done["spec"][member][1] == SETUP
+        return
+    assert [(each.rule, each.level, each.cloud) for each in said.findings] == [("container-taken", "deny", "aws")]
+    assert said.active == (1,)
+    assert done["spec"][member][-1] == pod["spec"][member][-1]
+    assert [each["name"] for each in done["spec"]["volumes"]] == ["gcp-token"]
+    assert set(record_of(done)["clouds"]) == {"gcp"}
+    again = fitted(plan, done, Record("app", "uid-1", record_of(done)["clouds"]))
+    assert (again.patch, again.findings) == (None, said.findings)
+
+
+def test_our_init_container_without_a_record_is_ours() -> None:
+    plan = plan_of(with_setup())
+    done = after(plan, new_pod())
+    done["spec"]["initContainers"][0]["image"] = "mirror.example/i"
+    del done["metadata"]["annotations"]
+    assert [each.rule for each in fitted(plan, done).findings] == ["injected-already"]
+    assert after(plan, done)["spec"]["initContainers"][0] == SETUP
 
 
 def test_what_others_have_added_to_our_init_container_stays() -> None:

@@ -25,7 +25,7 @@ SETUP = InitContainer(
 )
 MADE = part("azure", env={"HEAD": POD_SECRET}, rule="take", init_containers=(SETUP,))
 PLAN = plan_of(MADE, part("aws", init_containers=(SETUP,)))
-KNOWN = Record(ACCOUNT.name, ACCOUNT.uid)
+KNOWN = Record(ACCOUNT.name, ACCOUNT.uid, {"azure": "role"})
 
 
 def values(pod: dict[str, Any]) -> set[str | None]:

@@ -27,7 +27,7 @@ def fit(
     plan = plan_of(*parts, deny_collisions=deny)
     read = document(pod)
     is_met = any(volume["name"] in plan.mount_names for volume in volumes or ())
-    said = fit_volumes(plan, read, HASH if is_met else None, is_known=is_known)
+    said = fit_volumes(plan, plan.all_parts, read, HASH if is_met else None, is_known=is_known)
     done = apply_patch(pod, b"[%b]" % said.chunk)
     return [volume["name"] for volume in done["spec"].get("volumes", ())], said
 
@@ -113,7 +113,7 @@ def test_which_volume_is_missing() -> None:
 
 def test_pieces_are_kept_for_the_next_pod() -> None:
     plan = plan_of(part())
-    first = fit_volumes(plan, document(new_pod()), None, is_known=False).chunk
-    assert fit_volumes(plan, document(new_pod()), None, is_known=False).chunk is first
-    other = fit_volumes(plan, document(new_pod(volumes=[])), None, is_known=False).chunk
+    first = fit_volumes(plan, plan.all_parts, document(new_pod()), None, is_known=False).chunk
+    assert fit_volumes(plan, plan.all_parts, document(new_pod()), None, is_known=False).chunk is first
+    other = fit_volumes(plan, plan.all_parts, document(new_pod(volumes=[])), None, is_known=False).chunk
     assert msgspec.json.decode(other)["path"] == "/spec/volumes/-"

@@ -227,7 +227,7 @@ def _gcloud(identity: _Identity, seconds: int, facts: PodFacts, settings: Webhoo
         mounts=mounts,
         env=(EnvGroup("replace", variables), *_defaults(identity, settings)),
         annotations=_written(identity, seconds, settings),
-        init_containers=(InitContainer(_setup_container(identity, mounts, settings)),),
+        init_containers=(InitContainer(_setup_container(identity, mounts, settings), collision="replace"),),
         skip=_skipped(facts, settings),
     )
 
