@@ -132,6 +132,17 @@ def test_served_is_who_has_an_interface_or_a_file() -> None:
     assert load_sidecar(of(AZURE, GCP)).served == ("app",)
 
 
+@pytest.mark.parametrize("text", ["0440", "'0440'", "'440'", "0o440", "288"])
+def test_a_mode_is_octal_digits_in_yaml_and_in_json(text: str) -> None:
+    mode = yaml.safe_load(text)
+    settings = load_sidecar(of(AWS, secret_mode=mode, files=[FILE | {"mode": mode}]))
+    assert settings.secret_mode == settings.files[0].mode == 0o440
+
+
+def test_a_mode_that_json_has_in_decimal_stays_one() -> None:
+    assert load_sidecar(of(AWS, files=[FILE | {"mode": 420}])).files[0].mode == 0o644
+
+
 def test_everything_wrong_is_told_in_one_message() -> None:
     said = problems(
         {
@@ -163,7 +174,7 @@ def test_everything_wrong_is_told_in_one_message() -> None:
         "default.azure is 'app', which is an identity of gcp",
         "listen[0] is wrong: expected a loopback address",
         "listen[2] is wrong: expected a loopback address",
-        "secret_mode is 0670, expected 0440 or 0444",
+        'secret_mode is 440 without its leading zero: write 0440 or "0440"',
         "gce_metadata is wrong: expected true or false, got a text",
         "files[0].kind is wrong: expected aws-credentials or gcp-access-token or azure-token or federated-token",
         "files[0].path is wrong: expected an absolute path",
@@ -232,17 +243,25 @@ def test_what_refers_to_a_broken_identity_is_not_wrong_for_that() -> None:
         (of(AWS, listen=["127.0.0.1:8788"]), "health_address has the port 8788, which listen has"),
         (of(AWS, health_address="8788"), "health_address is wrong: expected HOST:PORT, or :PORT for every address"),
         (of(AWS, allow_hosts=["a b"]), "allow_hosts[0] is wrong: expected a host name"),
-        (of(AWS, secret_mode="0440"), "secret_mode is '0440', expected 0440 or 0444, in octal digits"),
+        (of(AWS, secret_mode="0640"), "secret_mode is '0640', expected 0440 or 0444, in octal digits"),
+        (of(AWS, secret_mode="0440\n"), "secret_mode is '0440\\n', expected 0440 or 0444, in octal digits"),
+        (of(AWS, secret_mode="٤٤٠"), "secret_mode is "),
+        (of(AWS, secret_mode=444), 'secret_mode is 444 without its leading zero: write 0444 or "0444"'),
+        (of(AWS, secret_mode=640), "secret_mode is 640, expected 0440 or 0444"),
         (of(AWS, secret_mode=0o400), "secret_mode is 0400, expected 0440 or 0444, in octal digits"),
         (of(AWS, secret_mode=-1), "secret_mode is -1, expected 0440 or 0444"),
         (of(AWS, secret_mode=True), "secret_mode is True, expected 0440 or 0444"),
         (of(AWS, files=[{"identity": "app", "path": "/f"}]), "files[0].kind is missing"),
         (of(AWS, files=[{"kind": "federated-token", "path": "/f"}]), "files[0].identity is missing"),
         (of(AWS, files={}), "files is a mapping, expected a list"),
-        (of(AWS, files=[FILE | {"mode": 640}]), "files[0].mode is 01200, expected one that its owner reads"),
+        (of(AWS, files=[FILE | {"mode": 640}]), 'files[0].mode is 640 without its leading zero: write 0640 or "0640"'),
+        (of(AWS, files=[FILE | {"mode": 400}]), 'files[0].mode is 400 without its leading zero: write 0400 or "0400"'),
+        (of(AWS, files=[FILE | {"mode": 0o620}]), 'files[0].mode is 400 without its leading zero'),
+        (of(AWS, files=[FILE | {"mode": 0o460 | 0o4000}]), "files[0].mode is 2352, expected one that its owner"),
         (of(AWS, files=[FILE | {"mode": 0o066}]), "files[0].mode is 066, expected one that its owner reads"),
         (of(AWS, files=[FILE | {"mode": 0o646}]), "files[0].mode is 0646, expected one that its owner reads"),
-        (of(AWS, files=[FILE | {"mode": "0640"}]), "files[0].mode is '0640', expected one that its owner reads"),
+        (of(AWS, files=[FILE | {"mode": "0755"}]), "files[0].mode is '0755', expected one that its owner reads"),
+        (of(AWS, files=[FILE | {"mode": "rw"}]), "files[0].mode is 'rw', expected one that its owner reads"),
         (of(AWS, files=[FILE | {"scope": "s"}]), "files[0] must have a scope where it is of the kind azure-token"),
         (
             of(AZURE, files=[FILE | {"kind": "azure-token"}]),

@@ -15,6 +15,7 @@ from wif.config.sidecar import load_sidecar, sidecar_schema
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "wif-yaml-sidecar.schema.json"
 SCHEMA: dict[str, Any] = json.loads(json.dumps(sidecar_schema()))
 
+FILE = {"identity": "app", "kind": "aws-credentials", "path": "/f"}
 ROLE = {"cloud": "aws", "role_arn": "arn:aws:iam::111122223333:role/app"}
 
 
@@ -24,9 +25,16 @@ def test_the_schema_of_the_docs_is_that_of_the_code() -> None:
 
 
 def test_the_schema_takes_what_the_code_takes() -> None:
-    file = {"identity": "app", "kind": "aws-credentials", "path": "/f", "after": {"signal": "HUP", "process": "app"}}
+    file = FILE | {"after": {"signal": "HUP", "process": "app"}}
     settings = load_sidecar({"identities": {"app": ROLE}, "files": [file]})
     Draft202012Validator(SCHEMA).validate(json.loads(msgspec.json.encode(settings)))
+
+
+@pytest.mark.parametrize("mode", ["0440", "440", "0o440", 0o440])
+def test_the_schema_takes_a_mode_in_either_form(mode: object) -> None:
+    values = {"identities": {"app": ROLE}, "secret_mode": mode, "files": [FILE | {"mode": mode}]}
+    load_sidecar(values)
+    Draft202012Validator(SCHEMA).validate(values)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +47,11 @@ def test_the_schema_takes_what_the_code_takes() -> None:
         {"identities": {"a/b": ROLE}},
         {"identities": {"app": ROLE}, "listen": ["0.0.0.0:80"]},
         {"identities": {"app": ROLE}, "secret_mode": 0o600},
+        {"identities": {"app": ROLE}, "secret_mode": "0600"},
+        {"identities": {"app": ROLE}, "secret_mode": "0440\n"},
+        {"identities": {"app": ROLE}, "secret_mode": 440},
+        {"identities": {"app": ROLE}, "files": [FILE | {"mode": "0755"}]},
+        {"identities": {"app": ROLE}, "files": [FILE | {"mode": 640}]},
         {"identities": {"app": ROLE}, "token_file": "relative"},
     ],
 )

@@ -159,7 +159,7 @@ class FileOutput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     kind: Literal["aws-credentials", "gcp-access-token", "azure-token", "federated-token"]
     path: _Path
     mode: Annotated[int, Meta(ge=0o400, le=0o666)] = 0o600
-    """In octal, as YAML has it: ``0640`` where another user's programs read it by their group."""
+    """In octal digits, ``0640`` or ``"0640"``: where another user's programs read it by their group."""
     scope: _Text | None = None
     """Of ``azure-token``: ``RESOURCE/.default``."""
     profile: _Text = "default"
@@ -194,7 +194,7 @@ class SidecarSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     secret_file: _Path = "/var/run/wif-sidecar/authorization"
     """Where the secret for AWS' container credentials is written."""
     secret_mode: Literal[0o440, 0o444] = 0o440
-    """In octal, as YAML has it: ``0440``, or ``0444`` for a pod without fsGroup."""
+    """In octal digits: ``0440``, or ``0444`` for a pod without fsGroup."""
     files: tuple[FileOutput, ...] = ()
     force_host_network: bool = False
     """Serve although the loopback address is the whole node's."""
@@ -342,17 +342,25 @@ class _Draft:
         return tuple(read)
 
     def read_secret_mode(self, value: object, place: str) -> int | None:
-        if type(value) is int and value in (0o440, 0o444):
-            return value
-        self._problems.add(place, f"is {_octal(value)}, expected 0440 or 0444, in octal digits")
-        return None
+        return self._mode(value, place, _is_secret_mode, "expected 0440 or 0444, in octal digits")
 
     def _read_mode(self, value: object, place: str) -> int | None:
-        # who leaves the zero away has written 640 or 440 decimal, which is a mode that nobody wants
-        if type(value) is int and value & 0o400 and not value & ~0o666 and not value & 0o002:
-            return value
-        what = "expected one that its owner reads, nobody executes and not everybody writes, in octal digits: 0640"
-        self._problems.add(place, f"is {_octal(value)}, {what}")
+        return self._mode(value, place, _is_file_mode, _FILE_MODE)
+
+    def _mode(self, value: object, place: str, is_right: Callable[[int], bool], expected: str) -> int | None:
+        """A mode as YAML reads it, ``0440``, or as a text of octal digits, since JSON has no such numbers."""
+        number = value if type(value) is int else None
+        if number is not None and is_right(number):
+            return number
+        digits = str(number) if number is not None else value if isinstance(value, str) else ""
+        read = int(digits.removeprefix("0o"), 8) if _OCTAL.fullmatch(digits) else 0
+        if is_right(read) and number is None:
+            return read
+        if is_right(read):
+            self._problems.add(place, f'is {digits} without its leading zero: write 0{digits} or "0{digits}"')
+        else:
+            said = f"0{number:o}" if number is not None and 0 <= number <= 0o777 else shown(value)
+            self._problems.add(place, f"is {said}, {expected}")
         return None
 
     def _read_after(self, value: object, place: str) -> AfterRefresh | None:
@@ -371,10 +379,38 @@ class _Draft:
         return None
 
 
-def _octal(value: object) -> str:
-    return f"0{value:o}" if type(value) is int and 0 <= value < 1 << 32 else shown(value)
+_OCTAL = re.compile(r"(0o?)?[0-7]{3}")
+_SECRET_MODE_TEXT = r"^(0o?)?44[04]$(?!\n)"
+_FILE_MODE_TEXT = r"^(0o?)?[46][046][04]$(?!\n)"
+_FILE_MODE = "expected one that its owner reads, nobody executes and not everybody writes, in octal digits: 0640"
+
+
+def _is_secret_mode(mode: int) -> bool:
+    return mode in (0o440, 0o444)
+
+
+def _is_file_mode(mode: int) -> bool:
+    """Who may write a file that he may not read, does not exist: 400 in decimal would be such a mode."""
+    return bool(mode & 0o400) and not mode & ~0o666 and not mode & 0o002 and mode & 0o060 != 0o020
 
 
 def sidecar_schema() -> Mapping[str, Any]:
     """The JSON Schema of the section."""
-    return msgspec.json.schema(SidecarSettings)
+    schema = msgspec.json.schema(SidecarSettings)
+    right = [mode for mode in range(0o1000) if _is_file_mode(mode)]
+    _set_mode(schema["$defs"]["SidecarSettings"], "secret_mode", _SECRET_MODE_TEXT, [0o440, 0o444])
+    _set_mode(schema["$defs"]["FileOutput"], "mode", _FILE_MODE_TEXT, right)
+    return schema
+
+
+def _set_mode(struct: dict[str, Any], name: str, text: str, numbers: list[int]) -> None:
+    """Both forms of a mode, and the default as it is written; a schema has no octal numbers."""
+    default = struct["properties"][name]["default"]
+    names = ", ".join(f"0{number:o}" for number in numbers)
+    struct["properties"][name] = {
+        "anyOf": [
+            {"description": "Octal digits.", "type": "string", "pattern": text, "examples": [f"0{default:o}"]},
+            {"description": f"As YAML reads {names}.", "enum": numbers},
+        ],
+        "default": f"0{default:o}",
+    }
