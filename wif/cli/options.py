@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["identity_options", "load_settings", "read_config_file"]
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -155,4 +156,22 @@ def read_config_file(named: str | None, *, limit_bytes: int = _MAX_CONFIG_BYTES)
     try:
         return yaml.safe_load(data), path, named is not None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigurationError(f"the settings file {path} is not YAML", code="config-invalid") from error
+        raise ConfigurationError(
+            f"the settings file {path} is not YAML{_where(error)}",
+            code="config-invalid",
+            hint=f"correct {path}; what else may be wrong in it is told once it is YAML",
+        ) from error
+
+
+_QUOTED = re.compile(r"""\s*(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
+_TOKEN = re.compile(r"""\s*'(?:<[a-z ]+>|.)'""")
+
+
+def _where(error: Exception) -> str:
+    """Line, column and the parser's words, without what it quotes: that may be a secret."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None:  # of a byte or a character that no YAML has
+        position = getattr(error, "position", None)
+        return "" if position is None else f": {getattr(error, 'reason', 'wrong')} at offset {position}"
+    words = _QUOTED.sub(lambda found: found[0] if _TOKEN.fullmatch(found[0]) else "", str(problem or ""))
+    return f": line {mark.line + 1}, column {mark.column + 1}{f': {words}' if words else ''}"
