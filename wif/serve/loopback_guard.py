@@ -9,7 +9,7 @@ from __future__ import annotations
 
 __all__ = ["METADATA_HOSTS", "LoopbackGuard", "loopback_address", "require_own_network"]
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -39,9 +39,14 @@ _HINT = "give 127.0.0.1:PORT, [::1]:PORT or localhost:PORT: whoever reaches the 
 
 
 class LoopbackGuard:
-    """Judges requests by their head. :meth:`allow` names the listeners, once they have their ports."""
+    """Judges requests by their head. :meth:`allow` names the listeners, once they have their ports.
 
-    def __init__(self) -> None:
+    Args:
+        same_user: whether a request comes from a program of our user; asked where no secret is. None: not asked.
+    """
+
+    def __init__(self, *, same_user: Callable[[Scope], bool] | None = None) -> None:
+        self._same_user = same_user
         self._hosts: frozenset[bytes] = frozenset()
         self._metadata_hosts: frozenset[bytes] = METADATA_HOSTS
 
@@ -59,7 +64,8 @@ class LoopbackGuard:
 
         Args:
             scope: ASGI's.
-            as_metadata_server: whether it may be meant for a cloud's metadata server by name.
+            as_metadata_server: whether it may be meant for a cloud's metadata server by name; such a server's
+                clients have no secret.
         """
         client = scope.get("client")
         if client is None or not _is_loopback(client[0]):
@@ -73,7 +79,11 @@ class LoopbackGuard:
                     return "the Host header names another server"
             elif name in _HANDED_ON or name.startswith(_PREFIX):
                 return f"a request with the header {name.decode('latin-1')[:64]} was handed on by somebody"
-        return None if found == 1 else "exactly one Host header is needed"
+        if found != 1:
+            return "exactly one Host header is needed"
+        if as_metadata_server and self._same_user is not None and not self._same_user(scope):
+            return "only programs of the user who started this are answered"
+        return None
 
 
 def _is_loopback(address: str) -> bool:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from wif.config.sidecar import Cloud, SidecarSettings
-    from wif.serve.httpd import App
+    from wif.serve.httpd import App, Scope
 
 _LOGGER = logging.getLogger("wif.serve")
 
@@ -85,6 +85,7 @@ class SidecarService:
         load: reads the settings anew; called in a thread when ``watched`` has changed. None: nothing is reloaded.
         watched: files that the settings come from.
         connections: at once, of each listener.
+        same_user: who may ask interfaces without a secret, see :mod:`wif.serve.peer_user`; None: everybody here.
         identities: further arguments of :class:`~wif.serve.sidecar_identities.Identities`.
 
     Raises:
@@ -99,6 +100,7 @@ class SidecarService:
         load: Callable[[], SidecarSettings] | None = None,
         watched: Sequence[str | os.PathLike[str]] = (),
         connections: int = MAX_CONNECTIONS,
+        same_user: Callable[[Scope], bool] | None = None,
         **identities: Any,
     ) -> None:
         self._environ = os.environ if environ is None else environ
@@ -122,7 +124,7 @@ class SidecarService:
         self.identities = Identities(settings, environ=environ, **identities)
         self.identities.listen(self._count)
         self.keeper = Keeper(self.identities)
-        self.app = SidecarApp(LoopbackGuard(), self._mounts(settings))
+        self.app = SidecarApp(LoopbackGuard(same_user=same_user), self._mounts(settings))
 
     @property
     def settings(self) -> SidecarSettings:

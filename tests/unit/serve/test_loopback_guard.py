@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from wif.errors import ConfigurationError
+from wif.serve.httpd import Scope
 from wif.serve.loopback_guard import LoopbackGuard, loopback_address, require_own_network
 
 
@@ -110,6 +111,24 @@ def test_only_loopback_may_ask(client: tuple[str, int] | None) -> None:
 
 def test_ipv6_may_ask() -> None:
     assert _guard().refusal(_scope(("host", "[::1]:8787"), client=("::1", 50_000))) is None
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_where_no_secret_is_another_user_is_refused(is_ours: bool) -> None:
+    asked: list[object] = []
+
+    def same_user(scope: Scope) -> bool:
+        asked.append(scope["client"])
+        return is_ours
+
+    guard = LoopbackGuard(same_user=same_user)
+    guard.allow("127.0.0.1", 8787)
+    assert guard.refusal(_scope(HOST)) is None, "what asks for a secret needs no more"
+    assert not asked
+    found = guard.refusal(_scope(HOST), as_metadata_server=True)
+    assert found == (None if is_ours else "only programs of the user who started this are answered")
+    assert asked == [("127.0.0.1", 50_000)]
+    assert guard.refusal(_scope(HOST, HOST), as_metadata_server=True) == "exactly one Host header is needed"
 
 
 def test_before_it_listens_nothing_passes() -> None:
