@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from wif.admission.dialects import EKS_LABELS, SIDECAR, PodFacts
+from wif.admission.dialects.native_choices import names_in
 from wif.admission.pod import Pod, PodSpec
 from wif.admission.record import record_key
 from wif.config.webhook import WebhookSettings
@@ -25,6 +26,8 @@ class Vocabulary(NamedTuple):
     prefixes: tuple[str, ...]
     written: frozenset[str]
     written_prefix: str
+    skip_containers: str
+    """The native dialect's annotation."""
 
     @classmethod
     def of(cls, settings: WebhookSettings) -> Vocabulary:
@@ -35,6 +38,7 @@ class Vocabulary(NamedTuple):
             (*settings.prefixes, *of_eks),
             frozenset({record_key(settings), f"{EKS_LABELS}pod-identity", *written}),
             f"{settings.prefix}/file.",
+            f"{settings.prefix}/skip-containers",
         )
 
     def chosen(self, values: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
@@ -61,15 +65,22 @@ def pod_facts(pod: Pod, vocabulary: Vocabulary) -> PodFacts:
     """What dialects may know of this pod."""
     spec, metadata = pod.spec, pod.metadata
     security = spec.security_context
+    annotations = vocabulary.chosen(metadata.annotations) if metadata is not None else ()
     return PodFacts(
-        vocabulary.chosen(metadata.annotations) if metadata is not None else (),
+        annotations,
         vocabulary.chosen(metadata.labels) if metadata is not None else (),
         is_windows(spec),
         security is not None and security.fs_group is not None,
         bool(spec.host_network),
         bool(spec.share_process_namespace),
+        bool(annotations) and _skips_all(spec, dict(annotations).get(vocabulary.skip_containers, "")),
         _users(spec),
     )
+
+
+def _skips_all(spec: PodSpec, listed: str) -> bool:
+    names = {container.name for member in (spec.containers, spec.init_containers) for container in member or ()}
+    return bool(listed) and names <= {SIDECAR, *names_in(listed)}
 
 
 def _users(spec: PodSpec) -> tuple[int, ...]:

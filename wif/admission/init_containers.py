@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["PossibleParts", "fit_init_containers", "is_ours", "possible_parts"]
+__all__ = ["PossibleParts", "conflicts", "fit_init_containers", "is_ours", "possible_parts"]
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from wif.admission.documents import PodDocument
@@ -75,6 +75,47 @@ def _container_taken(plan: Plan, part: Part, name: str) -> Finding:
         part.dialect,
         part.cloud,
         name,
+    )
+
+
+def conflicts(plan: Plan, active: Sequence[int], document: PodDocument) -> Iterator[Finding]:
+    """What the pod's own containers do that ours cannot have beside it: use its ports, mount what it alone mounts."""
+    own = plan.unique_init_containers(active)
+    ports = {port: each.name for each in own for port in each.ports}
+    if not ports:
+        return
+    mounted = {mount["name"]: each.name for each in own for mount in each.content.get("volumeMounts") or ()}
+    shared = {mount.volume for part in plan.parts for mount in part.mounts}
+    spec = document.value["spec"]
+    for container in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
+        if container.get("name") in plan.init_names:
+            continue
+        for entry in container.get("ports") or ():
+            port = entry.get("containerPort")
+            if port in ports and entry.get("protocol", "TCP") == "TCP":
+                yield _port_taken(plan, container["name"], port, ports[port])
+        for volume in sorted({str(mount.get("name")) for mount in container.get("volumeMounts") or ()} - shared):
+            if volume in mounted:
+                yield _tokens_mounted(container["name"], volume, mounted[volume])
+
+
+def _port_taken(plan: Plan, container: str, port: int, ours: str) -> Finding:
+    return Finding(
+        "sidecar-port-taken",
+        plan.collision_level,
+        f"container {container} has the port {port}, on which {ours} listens: the later one of the two does not start",
+        "give the container another port, or have the operator set sidecar_port or sidecar_health_port",
+        container=container,
+    )
+
+
+def _tokens_mounted(container: str, volume: str, ours: str) -> Finding:
+    return Finding(
+        "sidecar-tokens-mounted",
+        "warning",
+        f"container {container} mounts the volume {volume}, which is for {ours} alone: it holds the tokens itself",
+        "leave the mount out",
+        container=container,
     )
 
 

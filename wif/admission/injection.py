@@ -86,6 +86,8 @@ class InitContainer(NamedTuple):
     content: Mapping[str, Any]
     """The whole JSON object; the value of a variable may be :data:`POD_SECRET`."""
     collision: Collision = "keep"
+    ports: tuple[int, ...] = ()
+    """On which it listens, in the network that all containers share."""
 
     @property
     def name(self) -> str:

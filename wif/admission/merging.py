@@ -16,7 +16,7 @@ from wif.admission.containers import ContainerPlace, Kind, collides, fit_contain
 from wif.admission.decision import Outcome
 from wif.admission.documents import PodDocument, pod_hash
 from wif.admission.findings import Finding
-from wif.admission.init_containers import fit_init_containers, possible_parts
+from wif.admission.init_containers import conflicts, fit_init_containers, possible_parts
 from wif.admission.injection import POD_HASH, POD_SECRET, Part
 from wif.admission.patch import Op, add, encode_ops, escape
 from wif.admission.pod import Container
@@ -107,6 +107,7 @@ def fit(
     for index, container in enumerate(spec.init_containers or ()):
         _fit_one(work, "initContainers", index, container)
     if plan.init_names:
+        work.findings.extend(conflicts(plan, work.active, document))
         work.chunks.append(encode_ops(fit_init_containers(plan, work.active, document, work.secret, known=known)))
     work.chunks.append(volumes.chunk)
     if work.active:

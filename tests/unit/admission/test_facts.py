@@ -86,6 +86,18 @@ def test_group_and_network() -> None:
     assert not facts(new_pod(hostNetwork=False)).host_network
 
 
+@pytest.mark.parametrize(
+    ("value", "skips"),
+    [("main,setup", True), (" setup ,main,x", True), ("main", False), ("wif-sidecar", False), ("", False)],
+)
+def test_whether_a_pod_skips_all_its_containers(value: str, skips: bool) -> None:
+    """The sidecar of an earlier call is none of its own."""
+    lists = {"initContainers": [container(SIDECAR), container("setup")]}
+    pod = new_pod(metadata={"annotations": {"wif.internal/skip-containers": value}}, **lists)
+    assert facts(pod).skips_all is skips
+    assert not facts(new_pod(metadata={"annotations": {"wif.internal/use": "aws=none"}})).skips_all
+
+
 def test_who_the_containers_run_as_without_the_sidecar() -> None:
     def of(user: int, name: str = "main") -> dict[str, Any]:
         return container(name, securityContext={"runAsUser": user})

@@ -313,6 +313,13 @@ def test_an_undecided_container_is_not_given_anothers_default() -> None:
     assert served(found.parts[0]).default_name("aws") is None
 
 
+def test_what_the_others_are_told_to_keep_off() -> None:
+    """The ports, and the mount of the secret, which stays read-only."""
+    part = parts(ALL)[ROLE]
+    assert part.init_containers[0].ports == (8787, 8788)
+    assert [(mount.volume, mount.collision) for mount in part.mounts] == [(SIDECAR, "replace")]
+
+
 # -- who says the mode -------------------------------------------------------------------------------------------------
 
 
@@ -356,6 +363,15 @@ def test_which_pods_cannot_have_it(
     denied = [finding for finding in found.findings if finding.level == "deny"]
     assert [finding.rule for finding in denied] == [rule]
     assert denied[0].message.startswith("the pod: ")
+
+
+def test_no_sidecar_for_a_pod_that_skips_all_its_containers() -> None:
+    """And no token by another dialect in its place."""
+    found = reading(ALL | SIDE, skips_all=True, host_network=True)
+    assert found.parts == ()
+    said = [(finding.rule, finding.level, finding.cloud) for finding in found.findings]
+    assert said == [("cloud-skipped", "note", cloud) for cloud in ("aws", "gcp", "azure")]
+    assert reading(ALL, skips_all=True).parts
 
 
 def test_the_refusal_says_what_the_sidecar_would() -> None:

@@ -40,6 +40,8 @@ class PodFacts(NamedTuple):
     host_network: bool = False
     shares_processes: bool = False
     """``shareProcessNamespace``: processes of one container see those of the others."""
+    skips_all: bool = False
+    """``skip-containers`` of the native dialect names all containers that the pod brings."""
     users: tuple[int, ...] = ()
     """As whom the pod's containers run, as far as it says so; without the sidecar."""
 

@@ -37,6 +37,11 @@ def read(account: ServiceAccount, facts: PodFacts, settings: WebhookSettings) ->
     complaints = Complaints(settings.prefix, "the pod")
     wishes = parse_pod(facts, said, complaints)
     chosen = choices(said, wishes, complaints)
+    if wishes.is_sidecar and facts.skips_all:
+        for cloud in dict.fromkeys(choice.cloud for choice in chosen):
+            message = f"annotation {complaints.start}skip-containers names all containers: nobody would ask a sidecar"
+            complaints.add("cloud-skipped", message, level="note", cloud=cloud)
+        chosen = []
     identities = [
         identity
         for cloud in dict.fromkeys(choice.cloud for choice in chosen)

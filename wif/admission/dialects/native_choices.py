@@ -4,7 +4,7 @@ without; never more.
 
 from __future__ import annotations
 
-__all__ = ["POD_ANNOTATIONS", "Choice", "Wishes", "choices", "lifetime", "parse_pod"]
+__all__ = ["POD_ANNOTATIONS", "Choice", "Wishes", "choices", "lifetime", "names_in", "parse_pod"]
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -72,7 +72,7 @@ def parse_pod(facts: PodFacts, account: Account, complaints: Complaints) -> Wish
         elif key.startswith("use."):
             use_of[key[4:]] = _use(complaints, account, key, text, key[4:])
         elif key == "skip-containers":
-            skip = frozenset(filter(None, map(str.strip, text.split(","))))
+            skip = names_in(text)
         elif key == "token-expiration":
             expiration = complaints.checked(key, GENERAL[key], text)
         elif key == "mode":
@@ -128,6 +128,11 @@ def _use(complaints: Complaints, account: Account, key: str, text: str, containe
                 cloud=cloud,
             )
     return asked
+
+
+def names_in(text: str) -> frozenset[str]:
+    """Of containers, with commas between them."""
+    return frozenset(filter(None, map(str.strip, text.split(","))))
 
 
 def choices(account: Account, wishes: Wishes, complaints: Complaints) -> list[Choice]:

@@ -209,7 +209,10 @@ def parts(  # noqa: PLR0917  # as native_files.files, and the choices
         account=account,
         settings=settings,
         volumes=tuple(_volumes(token_volume(tokens.values(), [written], readable_mode(facts)), asks_for_secret)),
-        container=InitContainer(_container(settings, asks_for_secret=asks_for_secret, has_header=has_header)),
+        container=InitContainer(
+            _container(settings, asks_for_secret=asks_for_secret, has_header=has_header),
+            ports=(settings.sidecar_port, settings.sidecar_health_port),
+        ),
         annotation=written,
         audiences=tuple(dict.fromkeys(token.audience for token in tokens.values())),
     )
@@ -223,7 +226,7 @@ def _part(choice: Choice, sidecar: _Sidecar) -> Part:
         identity="",
         audiences=sidecar.audiences,
         volumes=sidecar.volumes,
-        mounts=(Mount(SIDECAR, SECRET_FOLDER),) if choice.cloud == "aws" else (),
+        mounts=(Mount(SIDECAR, SECRET_FOLDER, collision="replace"),) if choice.cloud == "aws" else (),
         env=tuple(_env(choice, sidecar)),
         annotations={sidecar.annotation.annotation: sidecar.annotation.text},
         init_containers=(sidecar.container,),
