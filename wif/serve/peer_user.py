@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _TABLES = ("tcp", "tcp6")
 _FOLDER = Path("/proc/net")
-# of one line: sl, local_address, rem_address, st, queues, timer, retrnsmt, uid, timeout, inode (Linux' proc_net_tcp.txt)
+# words of a line: sl, local_address, rem_address, st, queues, timer, retrnsmt, uid, timeout, inode (proc_net_tcp.txt)
 _LOCAL, _REMOTE, _UID, _INODE = 1, 2, 7, 9
 _PROBE_SECONDS = 1.0
 

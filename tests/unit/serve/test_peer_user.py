@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
 from pathlib import Path
 
 import pytest
 
-from wif.serve.peer_user import peer_user, same_user_check
+from wif.serve.peer_user import peer_user
 
 pytestmark = pytest.mark.skipif(sys.byteorder != "little", reason="the tables are written as this machine has them")
 
@@ -51,21 +49,3 @@ def test_ipv6(tmp_path: Path) -> None:
     loopback = "00000000000000000000000001000000"
     folder = tables(tmp_path, (f"{loopback}:C350", f"{loopback}:2253", 1002, 5), name="tcp6")
     assert peer_user(("::1", 50_000), ("::1", 8787), folder=folder) == 1002
-
-
-def test_where_the_system_does_not_say(tmp_path: Path) -> None:
-    assert same_user_check(folder=tmp_path) is None
-    assert same_user_check(folder=tables(tmp_path)) is None, "tables that leave sockets out"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has these tables")
-def test_our_own_connection_is_ours() -> None:
-    check = same_user_check()
-    assert check is not None
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        with socket.create_connection(server.getsockname()) as client:
-            ends = {"client": client.getsockname(), "server": server.getsockname()}
-            assert check(ends)
-            assert peer_user(ends["client"], ends["server"]) == os.geteuid()
-            assert not check({**ends, "client": None})
-        assert not check(ends), "it has gone"
