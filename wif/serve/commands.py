@@ -1,4 +1,4 @@
-"""A command of the settings, run without a shell: its output bounded, its time bounded, its children ended with it."""
+"""A command of the settings, run without a shell: its output bounded, its time bounded, its group ended with it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ __all__ = ["CommandFailed", "run_command"]
 import asyncio
 import os
 import signal
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
 _PART_BYTES = 8192
+_REST_SECONDS = 1.0
+"""For what is still on its way when the program has ended: something that it left behind may hold its output open."""
 
 
 class CommandFailed(Exception):
@@ -35,7 +37,7 @@ async def run_command(
     timeout_seconds: float,
     with_stderr: bool = False,
 ) -> Ran:
-    """Run a program without standard input, in a session of its own.
+    """Run a program without standard input, in a session of its own; what it leaves in that group ends with it.
 
     Args:
         words: the program and its arguments.
@@ -45,28 +47,59 @@ async def run_command(
     Raises:
         CommandFailed: it cannot be run, or has not ended in time.
     """
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *words,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT if with_stderr else None,
-            env=dict(environ),
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "a zero byte in its arguments"
-        raise CommandFailed(f"cannot be run: {reason}") from error
-    printed = bytearray()
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            while process.stdout is not None and (part := await process.stdout.read(_PART_BYTES)):
-                printed += part[: max(0, limit_bytes - len(printed))]
-            return Ran(await process.wait(), bytes(printed))
-    except TimeoutError:
-        raise CommandFailed(f"did not end within {timeout_seconds:g} s") from None
-    finally:
-        if process.returncode is None:
+    async with _pipe() as (reader, writing_end):
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *words,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=writing_end,
+                stderr=asyncio.subprocess.STDOUT if with_stderr else None,
+                env=dict(environ),
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "a zero byte in its arguments"
+            raise CommandFailed(f"cannot be run: {reason}") from error
+        finally:
+            os.close(writing_end)
+        printed = bytearray()
+        reading = asyncio.ensure_future(_read(reader, printed, limit_bytes))
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                status = await process.wait()
+            await asyncio.wait([reading], timeout=_REST_SECONDS)
+            return Ran(status, bytes(printed))
+        except TimeoutError:
+            raise CommandFailed(f"did not end within {timeout_seconds:g} s") from None
+        finally:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)  # its own session: the group has its number
+            reading.cancel()
             await process.wait()
+
+
+@asynccontextmanager
+async def _pipe() -> AsyncIterator[tuple[asyncio.StreamReader, int]]:
+    """What the program prints, and the descriptor to print to, which is the caller's to close.
+
+    Not asyncio's own pipe of a process: some Pythons take a process for running until that one is closed.
+    """
+    reading_end, writing_end = os.pipe()
+    reader = asyncio.StreamReader()
+    try:
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader),
+            open(reading_end, "rb", buffering=0),  # noqa: PTH123, SIM115
+        )
+    except BaseException:
+        os.close(writing_end)
+        raise
+    try:
+        yield reader, writing_end
+    finally:
+        transport.close()
+
+
+async def _read(reader: asyncio.StreamReader, printed: bytearray, limit_bytes: int) -> None:
+    while part := await reader.read(_PART_BYTES):
+        printed += part[: max(0, limit_bytes - len(printed))]
