@@ -252,6 +252,16 @@ def test_the_stored_pod(world: World) -> None:
     assert not response.get("warnings")
 
 
+def test_a_pod_with_resources_as_a_whole_has_room_for_the_sidecar(world: World) -> None:
+    """All of them are its application's: a request of the sidecar beside it would be refused."""
+    whole = {"cpu": "100m", "memory": "100Mi"}
+    made = pod(world, "bounded", resources={"requests": whole, "limits": whole}, initContainers=[])
+    made["spec"]["containers"][0]["resources"] = {"requests": whole}
+    status, body = world.server.request("POST", f"/api/v1/namespaces/{NAMESPACE}/pods?dryRun=All", made)
+    assert status == 201, body
+    assert not json.loads(body)["spec"]["initContainers"][0]["resources"]
+
+
 MOVING = """
 object.spec.?initContainers.orValue([]).exists(c, c.name == 'wif-sidecar') && object.spec.serviceAccountName == 'app'
 ? [JSONPatch{op: "replace", path: "/spec/serviceAccountName", value: "moved"}] : []

@@ -72,9 +72,11 @@ def pod_facts(pod: Pod, vocabulary: Vocabulary) -> PodFacts:
         is_windows(spec),
         security is not None and security.fs_group is not None,
         bool(spec.host_network),
-        bool(spec.share_process_namespace),
+        bool(spec.share_process_namespace or spec.host_pid),
         bool(annotations) and _skips_all(spec, dict(annotations).get(vocabulary.skip_containers, "")),
         _users(spec),
+        security.run_as_user if security is not None else None,
+        bool(spec.resources),
     )
 
 

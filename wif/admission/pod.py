@@ -84,7 +84,9 @@ class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
     node_selector: dict[str, str] | None = None
     os: _OperatingSystem | None = None
     host_network: bool | None = None
+    host_pid: bool | None = msgspec.field(default=None, name="hostPID")
     share_process_namespace: bool | None = None
+    resources: dict[str, msgspec.Raw] | None = None
     security_context: _SecurityContext | None = None
 
 

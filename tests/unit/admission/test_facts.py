@@ -105,10 +105,18 @@ def test_who_the_containers_run_as_without_the_sidecar() -> None:
     assert facts(new_pod()).users == ()
     assert facts(new_pod(container(securityContext={}))).users == ()
     pod = new_pod(of(7), of(5), securityContext={"runAsUser": 9}, initContainers=[of(3, "i"), of(64829, SIDECAR)])
-    assert facts(pod).users == (3, 5, 7, 9)
+    assert (facts(pod).users, facts(pod).pod_user) == ((3, 5, 7, 9), 9)
+    assert facts(new_pod(of(7))).pod_user is None
     assert facts(new_pod(securityContext={"fsGroup": 9})).users == ()
 
 
 @pytest.mark.parametrize("value", [True, False, None])
 def test_whether_containers_share_their_processes(value: bool | None) -> None:
     assert facts(new_pod(shareProcessNamespace=value)).shares_processes is bool(value)
+    assert facts(new_pod(hostPID=value)).shares_processes is bool(value)
+
+
+def test_resources_of_the_pod_as_a_whole() -> None:
+    assert facts(new_pod(resources={"limits": {"cpu": "1"}})).has_resources
+    assert not facts(new_pod(resources={})).has_resources
+    assert not facts(new_pod(container(resources={"limits": {"cpu": "1"}}))).has_resources

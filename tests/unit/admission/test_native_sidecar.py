@@ -400,8 +400,20 @@ def test_what_is_doubtful_is_said(more: Mapping[str, Any], rule: str) -> None:
     assert rules(AWS, **more) == []
 
 
-def test_no_user_is_shared_where_the_cluster_chooses() -> None:
-    assert rules(AWS | SIDE, settings=WebhookSettings(sidecar_image=IMAGE, sidecar_uid=None), users=(1000,)) == []
+def test_where_the_cluster_chooses_the_user_it_is_the_pods() -> None:
+    chosen = WebhookSettings(sidecar_image=IMAGE, sidecar_uid=None)
+    assert rules(AWS | SIDE, settings=chosen, users=(1000,)) == []
+    shared = rules(AWS | SIDE, settings=chosen, users=(1000,), pod_user=1000)
+    assert shared == [("sidecar-user-shared", "warning")]
+    assert rules(AWS | SIDE, settings=chosen, users=(0,), pod_user=0) == [("sidecar-user-root", "deny")]
+    assert rules(AWS | SIDE, users=(0,), pod_user=0) == []
+
+
+def test_resources_of_the_pod_are_the_sidecars_too() -> None:
+    """A request of its own beside them may be more than they leave, and is refused then."""
+    settings = WebhookSettings(sidecar_image=IMAGE, sidecar_resources={"limits": {"cpu": "1"}})
+    assert "resources" not in container(parts(AWS, has_resources=True)[ROLE])
+    assert "resources" not in container(parts(AWS, has_resources=True, settings=settings)[ROLE])
 
 
 def test_several_identities_of_azure_have_one_default() -> None:

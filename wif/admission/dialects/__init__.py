@@ -39,11 +39,15 @@ class PodFacts(NamedTuple):
     """The kubelet gives the volumes to that group: a mode for owner and group will do."""
     host_network: bool = False
     shares_processes: bool = False
-    """``shareProcessNamespace``: processes of one container see those of the others."""
+    """``shareProcessNamespace`` or ``hostPID``: processes of one container see those of the others."""
     skips_all: bool = False
     """``skip-containers`` of the native dialect names all containers that the pod brings."""
     users: tuple[int, ...] = ()
     """As whom the pod's containers run, as far as it says so; without the sidecar."""
+    pod_user: int | None = None
+    """Of containers that name none, as far as the pod says so."""
+    has_resources: bool = False
+    """The pod as a whole: they bound all its containers together."""
 
     def annotation(self, key: str) -> str | None:
         """The value of one annotation."""

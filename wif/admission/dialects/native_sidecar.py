@@ -104,16 +104,22 @@ def report_mode(chosen: Sequence[Choice], facts: PodFacts, complaints: Complaint
     if facts.shares_processes:
         complaints.add(
             "sidecar-processes-shared",
-            "shareProcessNamespace lets other containers of the pod see the sidecar's process, and those of root or of "
-            "the same user read its memory",
-            "leave shareProcessNamespace out",
+            "shareProcessNamespace or hostPID lets other containers of the pod see the sidecar's process, and those of "
+            "root or of the same user read its memory",
+            "leave both out",
             level="warning",
         )
-    if settings.sidecar_uid in facts.users:
+    user = facts.pod_user if settings.sidecar_uid is None else settings.sidecar_uid
+    if user == 0:
+        complaints.add(
+            "sidecar-user-root",
+            "mode is sidecar, whose container never runs as root, and the pod's runAsUser is 0",
+            "set runAsUser on the containers that need root, or have the operator set sidecar_uid",
+        )
+    elif user in facts.users:
         complaints.add(
             "sidecar-user-shared",
-            f"a container runs as user {settings.sidecar_uid}, as which the sidecar runs: what is the sidecar's "
-            "alone may be its own",
+            f"a container runs as user {user}, as which the sidecar runs: what is the sidecar's alone may be its own",
             "give the application another user",
             level="warning",
         )
@@ -210,7 +216,7 @@ def parts(  # noqa: PLR0917  # as native_files.files, and the choices
         settings=settings,
         volumes=tuple(_volumes(token_volume(tokens.values(), [written], readable_mode(facts)), asks_for_secret)),
         container=InitContainer(
-            _container(settings, asks_for_secret=asks_for_secret, has_header=has_header),
+            _container(facts, settings, asks_for_secret=asks_for_secret, has_header=has_header),
             ports=(settings.sidecar_port, settings.sidecar_health_port),
         ),
         annotation=written,
@@ -302,8 +308,11 @@ def _served(facts: PodFacts, settings: WebhookSettings, clouds: set[str]) -> dic
 # -- its container -----------------------------------------------------------------------------------------------------
 
 
-def _container(settings: WebhookSettings, *, asks_for_secret: bool, has_header: bool) -> dict[str, Any]:
+def _container(
+    facts: PodFacts, settings: WebhookSettings, *, asks_for_secret: bool, has_header: bool
+) -> dict[str, Any]:
     """With the defaults of the API server written out: what is stored is then what was injected."""
+    resources = _RESOURCES if settings.sidecar_resources is None else settings.sidecar_resources
     mounts = [{"name": VOLUME, "mountPath": MOUNT_PATH, "readOnly": True}]
     if asks_for_secret:
         mounts.append({"name": SIDECAR, "mountPath": SECRET_FOLDER})
@@ -327,7 +336,7 @@ def _container(settings: WebhookSettings, *, asks_for_secret: bool, has_header: 
             "successThreshold": 1,
             "failureThreshold": _START_SECONDS,
         },
-        "resources": _RESOURCES if settings.sidecar_resources is None else settings.sidecar_resources,
+        **({} if facts.has_resources else {"resources": resources}),  # the pod's own may leave no room for a request
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
             **user,
