@@ -485,17 +485,23 @@ def _rebuild(kind: type[WifError], message: str, fields: dict[str, object]) -> W
 class ConfigurationError(WifError):
     """A setting, argument or file is missing or wrong; found before any request. Exit status 2."""
 
+    several: tuple[str, ...] = ()
+    """Where the message joins several things: the same as a list, its heading first. Empty where it says one."""
+
     @classmethod
     def of_all(cls, errors: Sequence[ConfigurationError]) -> ConfigurationError:
         """One error that says everything that is wrong: at least one, in this order."""
         if len(errors) == 1:
             return errors[0]
         codes = {error.code for error in errors}
-        return cls(
-            "; ".join(error.message for error in errors),
+        messages = [error.message for error in errors]
+        whole = cls(
+            "; ".join(messages),
             code=codes.pop() if len(codes) == 1 else "config-invalid",
             hint="; ".join(dict.fromkeys(error.hint for error in errors)),
         )
+        whole.several = (f"{len(errors)} things are wrong:", *messages)
+        return whole
 
 
 class TokenError(WifError):

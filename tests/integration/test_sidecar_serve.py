@@ -187,8 +187,8 @@ def test_other_methods_and_bodies_are_refused(sidecar: SidecarProcess) -> None:
         assert sidecar.answered["allow"] == "GET, HEAD"
     assert sidecar.ask("/aws", headers, method="HEAD") == (200, "")
     assert int(sidecar.answered["content-length"]) > 100
-    assert sidecar.ask("/aws", headers, body=b"x")[0] in (200, 413)  # the answer may be there before the body
-    assert sidecar.ask("/aws", headers, method="PUT", body=b"x" * 100)[0] in (405, 413)
+    assert sidecar.ask("/aws", headers, body=b"x")[0] == 413
+    assert sidecar.ask("/aws", headers, method="PUT", body=b"x" * 100)[0] == 413
 
 
 def test_nothing_may_be_stored_on_the_way(sidecar: SidecarProcess) -> None:
@@ -412,7 +412,7 @@ def test_a_wrong_start_ends_with_2_and_says_everything(
         SidecarProcess(pod, tmp_path, settings, *arguments)
     status, _, told = caught.value.args
     assert status == 2
-    assert all(word in told[0] for word in words), told
+    assert all(word in "\n".join(told) for word in words), told
 
 
 def test_the_webhooks_variables_are_enough(pod: LedPod, tmp_path: Path) -> None:
@@ -431,6 +431,31 @@ def test_the_webhooks_variables_are_enough(pod: LedPod, tmp_path: Path) -> None:
     assert caught.value.args[:2] == (2, "config-missing")
 
 
+def test_everything_wrong_is_a_line_each_whatever_it_came_from(pod: LedPod, tmp_path: Path) -> None:
+    settings = {"identities": {"app": aws(pod), "other": {"cloud": "aws"}}, "gce_metdata": True}
+    environment = {"WIF_SIDECAR_IMDS": "perhaps"}
+    with pytest.raises(NotStarted) as caught:
+        SidecarProcess(pod, tmp_path, settings, "--secret-mode", "0999", environment=environment)
+    status, code, told = caught.value.args
+    assert (status, code) == (2, "config-invalid")
+    head, *each, hint = told
+    assert head == "error: the settings of the sidecar: 4 things are wrong:"
+    assert [line[:6] for line in each] == [f"  ({number}) " for number in range(1, 5)]
+    assert "WIF_SIDECAR_IMDS: 'perhaps' is none of the yes/no values" in each[0]
+    assert hint.startswith("hint: ")
+
+
+def test_a_settings_file_that_is_deleted_or_broken_is_told_as_that(pod: LedPod, tmp_path: Path) -> None:
+    with SidecarProcess(pod, tmp_path, {"identities": {"app": aws(pod)}}) as process:
+        process.until_ready()
+        (tmp_path / "wif.yaml").unlink()
+        assert process.until_logged("the new settings are not used").endswith("wif.yaml is gone")
+        (tmp_path / "wif.yaml").write_text("sidecar:\n  identities: {app: hunter2]\n")
+        assert "line 2, column 28: expected ',' or '}'" in process.until_logged("is not YAML")
+        assert process.keys()[0] == 200
+    assert "hunter2" not in json.dumps(process.log)
+
+
 def test_variables_name_every_setting(pod: LedPod, tmp_path: Path) -> None:
     environment = {
         "WIF_SIDECAR_IDENTITIES": json.dumps({"one": aws(pod), "two": aws(pod)}),
@@ -444,15 +469,23 @@ def test_variables_name_every_setting(pod: LedPod, tmp_path: Path) -> None:
 
 
 def test_a_file_that_lay_there_may_lead_no_token_away(pod: LedPod, tmp_path: Path) -> None:
-    for harm in (
-        {"allow_hosts": ["attacker.example"]},
-        {"identities": {"app": azure(pod, authority_host="https://attacker.example")}},
-        {"files": [{"identity": "app", "kind": "aws-credentials", "path": "/x", "after": {"command": ["/bin/true"]}}]},
-    ):
+    file = {"identity": "app", "kind": "aws-credentials", "path": "/x", "after": {"command": ["/bin/true"]}}
+    harms: dict[str, dict[str, Any]] = {
+        "sidecar.allow_hosts": {"allow_hosts": ["attacker.example"]},
+        "sidecar.identities.app.authority_host": {
+            "identities": {"app": azure(pod, authority_host="https://attacker.example")}
+        },
+        "sidecar.files (writes credentials to a path), sidecar.files[0].after": {"files": [file]},
+        "sidecar.secret_file": {"secret_file": str(tmp_path / "authorization")},
+    }
+    for what, harm in harms.items():
         (tmp_path / "wif.yaml").write_text(json.dumps({"sidecar": {"identities": {"app": aws(pod)}} | harm}))
         with pytest.raises(NotStarted) as caught:
             SidecarProcess(pod, tmp_path, None)
-        assert caught.value.args[:2] == (2, "host-not-allowed")
+        status, code, told = caught.value.args
+        assert (status, code) == (2, "host-not-allowed" if "host" in what else "config-invalid")
+        assert f"sets {what} (" in told[0]
+    assert not (tmp_path / "authorization").exists()
 
 
 # -- beginning and end ---------------------------------------------------------------------------------------------

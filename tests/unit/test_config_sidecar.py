@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -322,6 +323,30 @@ def test_the_clouds_rules_get_the_token_file_of_the_section() -> None:
     assert seen == [("aws", "/t"), ("gcp", None), ("azure", None)]
     assert problems(of(AWS), check=lambda *_: ["one; do it", "two"]) == (
         "2 things are wrong: (1) identities.app: one; do it; (2) identities.app: two"
+    )
+
+
+def test_what_could_not_be_read_is_told_first_and_misleads_nobody() -> None:
+    assert problems({}, unread={"identities": "--identities is no JSON"}) == "--identities is no JSON"
+    said = problems({"default": {"aws": "app"}, "more": 1}, unread={"identities": "one", "listen": "two"})
+    assert said == "3 things are wrong: (1) one; (2) two; (3) more is not known"
+    said = problems(of(AWS, default={"aws": "who"}), unread={"identities": "one"})
+    assert said.endswith("(2) default.aws is 'who', which is none of the identities")
+    assert problems([], unread={"identities": "one"}).startswith("2 things are wrong: (1) one; (2) is of the type list")
+
+
+def test_several_are_a_list_too() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_sidecar({"a": 1, **of(AWS)}, origin="wif.yaml has sidecar")
+    assert caught.value.several == ()
+    assert "docs/reference/sidecar.md" in caught.value.hint
+    assert (Path(__file__).parents[2] / "docs" / "reference" / "sidecar.md").exists()
+    with pytest.raises(ConfigurationError) as caught:
+        load_sidecar({"a": 1, "b": 2, **of(AWS)}, origin="wif.yaml has sidecar")
+    assert caught.value.several == (
+        "wif.yaml has sidecar: 2 things are wrong:",
+        "(1) a is not known",
+        "(2) b is not known",
     )
 
 

@@ -1,4 +1,4 @@
-"""What every command shares: standard options, an example in the help, lazy groups, errors in two lines."""
+"""What every command shares: standard options, an example in the help, lazy groups, errors in two lines or a list."""
 
 from __future__ import annotations
 
@@ -160,6 +160,7 @@ def report_error(error: WifError, arguments: Sequence[str]) -> int:
         hint=error.hint,
         arguments=arguments,
         status=status,
+        several=error.several if isinstance(error, ConfigurationError) else (),
         details={
             "code": error.code,
             "clause": error.clause,
@@ -185,7 +186,15 @@ def report_usage_error(error: click.ClickException, arguments: Sequence[str]) ->
     return _report(message=message, hint=f"see {path} --help", arguments=arguments, status=2, details=details)
 
 
-def _report(*, message: str, hint: str, arguments: Sequence[str], status: int, details: Mapping[str, Any]) -> int:
+def _report(
+    *,
+    message: str,
+    hint: str,
+    arguments: Sequence[str],
+    status: int,
+    details: Mapping[str, Any],
+    several: Sequence[str] = (),
+) -> int:
     import json  # noqa: PLC0415  # most runs end well
 
     if _is_executable_source(arguments):
@@ -195,7 +204,8 @@ def _report(*, message: str, hint: str, arguments: Sequence[str], status: int, d
         return 0
     if logging.getLogger("wif").isEnabledFor(logging.DEBUG):
         traceback.print_exc()
-    click.echo(f"{_style('error:')} {_one_line(message)}\n{_style('hint:')} {_one_line(hint)}", err=True)
+    text = "\n  ".join(map(_one_line, several or (message,)))
+    click.echo(f"{_style('error:')} {text}\n{_style('hint:')} {_one_line(hint)}", err=True)
     if _asks_json(arguments):
         known = {name: value for name, value in details.items() if value is not None}
         click.echo(json.dumps({"error": known}, indent=2))

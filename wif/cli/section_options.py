@@ -8,13 +8,21 @@ from __future__ import annotations
 __all__ = ["JSON", "LIST", "MODE", "NUMBER", "OBJECT", "PAIRS", "SECONDS", "SWITCH", "TEXT", "Option", "SectionOptions"]
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
+from click.core import ParameterSource
+from click.types import BoolParamType, IntParamType
 
 from wif.cli.durations import Duration
 from wif.cli.output import warn
 from wif.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+    _ChoiceType = click.Choice[str]
+else:
+    _ParamType, _ChoiceType = object, click.Choice  # generic since click 8.3
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,6 +47,44 @@ class Option(NamedTuple):
         return f"--{self.flag or self.setting.replace('_', '-')}"
 
 
+class _Unread(NamedTuple):
+    """What stands in place of a value that is none, until all of them are told."""
+
+    why: str
+
+
+class _Late(_ParamType):
+    """A type of click's that does not end the run at the first wrong value."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            return _Unread(error.message)
+
+
+class _Seconds(_Late, Duration):
+    """Of SECONDS."""
+
+
+class _Number(_Late, IntParamType):
+    """Of NUMBER."""
+
+
+class _Choice(_Late, _ChoiceType):
+    """Of texts with choices."""
+
+
+class _Switch(_Late, BoolParamType):
+    """Of SWITCH. click's own words list the empty text among those that it knows."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        read = super().convert(value, param, ctx)
+        if isinstance(read, _Unread):
+            return _Unread(f"{str(value)[:32]!r} is none of the yes/no values: true, false, 1, 0")
+        return read
+
+
 class SectionOptions:
     """The options of one section, in the order of the help."""
 
@@ -48,6 +94,10 @@ class SectionOptions:
         self._prefix = f"{section}__"
         self._variable = f"WIF_{section.upper()}_"
 
+    def variable(self, option: Option) -> str:
+        """The variable of a setting."""
+        return self._variable + option.setting.upper()
+
     def add(self, function: F, only: Sequence[str] | None = None) -> F:
         """Give a command the options; it takes them as ``SECTION__NAME``."""
         for option in reversed(self._options):
@@ -56,31 +106,52 @@ class SectionOptions:
         return function
 
     def _added(self, function: F, option: Option) -> F:
-        variable = self._variable + option.setting.upper()
-        arguments: dict[str, Any] = {"help": option.help, "envvar": variable, "default": None}
+        arguments: dict[str, Any] = {"help": option.help, "envvar": self.variable(option), "default": None}
         name = option.name
         if option.kind == SWITCH:
             name = f"{name}/--no-{name[2:]}"
+            arguments["type"] = _Switch()
         elif option.kind == SECONDS:
-            arguments["type"] = Duration()
+            arguments["type"] = _Seconds()
         elif option.kind == NUMBER:
-            arguments |= {"type": int, "metavar": option.metavar}
+            arguments |= {"type": _Number(), "metavar": option.metavar}
         else:
             metavar = "JSON" if option.kind in (JSON, OBJECT) else option.metavar
             arguments |= {"multiple": option.kind in (LIST, PAIRS), "metavar": metavar}
             if option.choices:
-                arguments["type"] = click.Choice(option.choices)
+                arguments["type"] = _Choice(option.choices)
         return click.option(self._prefix + option.setting, name, **arguments)(function)
 
     def given(self, context: click.Context) -> dict[str, Any]:
-        """What flags and variables say, as ``wif.yaml`` would have it."""
+        """What flags and variables say, as ``wif.yaml`` would have it.
+
+        Raises:
+            click.UsageError: one, with everything that cannot be read.
+        """
+        given, wrong = self.read(context)
+        if wrong:
+            raise click.UsageError("; ".join(wrong.values()))
+        return given
+
+    def read(self, context: click.Context) -> tuple[dict[str, Any], dict[str, str]]:
+        """What flags and variables say, as ``wif.yaml`` would have it; and by setting what cannot be read."""
         given: dict[str, Any] = {}
+        wrong: dict[str, str] = {}
         for option in self._options:
-            value: Any = context.params.get(self._prefix + option.setting)
+            parameter = self._prefix + option.setting
+            value: Any = context.params.get(parameter)
             if value is None or value == ():
                 continue
-            given[option.setting] = _READ.get(option.kind, _as_it_is)(option, value)
-        return given
+            is_variable = context.get_parameter_source(parameter) is ParameterSource.ENVIRONMENT
+            said_by = self.variable(option) if is_variable else option.name
+            try:
+                for each in value if option.kind in (LIST, PAIRS) else (value,):
+                    if isinstance(each, _Unread):
+                        raise _WrongError(f": {each.why}")
+                given[option.setting] = _READ.get(option.kind, _as_it_is)(value)
+            except _WrongError as error:
+                wrong[option.setting] = f"{said_by}{error}"
+        return given, wrong
 
     def members(self, document: object, path: str) -> Mapping[str, Any]:
         """The section of a settings file; empty where it has none.
@@ -102,44 +173,51 @@ class SectionOptions:
 
     def report_unknown(self, environ: Mapping[str, str]) -> None:
         """Warn of variables of this section that name no setting."""
-        known = {self._variable + option.setting.upper() for option in self._options}
+        known = {self.variable(option) for option in self._options}
         for variable in sorted(environ):
             if variable.startswith(self._variable) and variable not in known:
                 warn(f"the variable {variable} is not known")
 
 
-def _as_it_is(_: Option, value: Any) -> Any:
+class _WrongError(Exception):
+    """What is wrong with a value, to be read behind the name of what gave it."""
+
+
+def _as_it_is(value: Any) -> Any:
     return value
 
 
-def _mode(option: Option, value: str) -> int:
+def _mode(value: str) -> int:
     digits = value.removeprefix("0o")
     if not digits or not set(digits) <= set("01234567") or len(digits) > 4:
-        raise click.UsageError(f"{option.name} {value[:32]!r} is no mode in octal digits, e.g. 0440")
+        raise _WrongError(f" {value[:32]!r} is no mode in octal digits, e.g. 0440")
     return int(digits, 8)
 
 
-def _json(option: Option, value: str) -> Any:
+def _json(value: str) -> Any:
     import json  # noqa: PLC0415  # few runs have one
 
-    what = "JSON object" if option.kind == OBJECT else "JSON"
     try:
-        read = json.loads(value)
+        return json.loads(value)
     except (ValueError, RecursionError) as error:
-        raise click.UsageError(f"{option.name} is no {what}; write it as the settings file has it") from error
-    if option.kind == OBJECT and not isinstance(read, dict):
-        raise click.UsageError(f"{option.name} is no {what}; write it as the settings file has it")
+        raise _WrongError(" is no JSON; write it as the settings file has it") from error
+
+
+def _object(value: str) -> Any:
+    read = _json(value)
+    if not isinstance(read, dict):
+        raise _WrongError(" is no JSON object; write it as the settings file has it")
     return read
 
 
-def _pairs(option: Option, values: tuple[str, ...]) -> dict[str, str]:
+def _pairs(values: tuple[str, ...]) -> dict[str, str]:
     found = {}
     for text in values:
         cloud, equals, name = text.partition("=")
         if not equals:
-            raise click.UsageError(f"{option.name} {text[:64]!r} is not CLOUD=NAME")
+            raise _WrongError(f" {text[:64]!r} is not CLOUD=NAME")
         found[cloud] = name
     return found
 
 
-_READ: Mapping[int, Callable[[Option, Any], Any]] = {MODE: _mode, JSON: _json, OBJECT: _json, PAIRS: _pairs}
+_READ: Mapping[int, Callable[[Any], Any]] = {MODE: _mode, JSON: _json, OBJECT: _object, PAIRS: _pairs}

@@ -10,7 +10,7 @@ __all__ = ["SidecarSource", "SidecarValues", "sidecar_options", "sidecar_options
 
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +19,7 @@ import click
 from wif.cli.frame import named_config_file
 from wif.cli.options import DEFAULT_CONFIG_FILE, read_config_file
 from wif.cli.section_options import JSON, LIST, MODE, PAIRS, SECONDS, SWITCH, Option, SectionOptions
-from wif.config import SIDECAR
+from wif.config import ISSUERS, SIDECAR, WEBHOOK, from_document
 from wif.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -31,11 +31,15 @@ SidecarValues = dict[str, Any]
 """The section's members, as flags, variables and the file together give them; not checked yet."""
 
 _MAX_FILE_BYTES = 1024 * 1024
-
+_SECTIONS = ("aws", "gcp", "azure", ISSUERS, WEBHOOK, SIDECAR)
+_TOKEN_VARIABLE = "WIF_TOKEN_FILE"
+_HOSTS = "names hosts for the token"
+_WRITES = "writes credentials to a path"
+_RUNS = "runs a program or sends a signal"
 
 _ROWS = (
     Option("identities", "Name and settings of each. Default: those of the webhooks' variables.", JSON),
-    Option("default", "Whom a request means that names nobody; repeatable.", PAIRS, "CLOUD=NAME"),
+    Option("default", "Identity used by requests that name none; repeatable.", PAIRS, "CLOUD=NAME"),
     Option("token_file", "Subject token of identities that name none.", metavar="PATH"),
     Option("allow_hosts", "Host that may get the token; repeatable.", LIST, "HOST", flag="allow-host"),
     Option("propagation_seconds", "How long to retry the refusals of a trust made just now.", SECONDS),
@@ -79,6 +83,7 @@ class SidecarSource:
 
     Args:
         given: what flags and ``WIF_SIDECAR_*`` variables say.
+        unread: by setting, what flags and variables say that cannot be read.
         config_file: the file that the caller named.
         environ: the variables of the webhooks.
         adjust: changes what flags, variables and file give together, before identities are looked for elsewhere.
@@ -90,10 +95,13 @@ class SidecarSource:
         config_file: str | None,
         environ: Mapping[str, str],
         *,
+        unread: Mapping[str, str] = {},
         adjust: Callable[[SidecarValues], SidecarValues] = dict,
     ) -> None:
         self._adjust = adjust
         self._given = given
+        self._unread = unread
+        self._was_there = False
         self._config_file = config_file
         self._environ = environ
 
@@ -113,14 +121,37 @@ class SidecarSource:
         from wif.config.sidecar import load_sidecar  # noqa: PLC0415  # only when a command runs
         from wif.serve.sidecar_identities import identity_problems  # noqa: PLC0415  # only when a command runs
 
-        document, path, is_named = read_config_file(self._config_file, limit_bytes=_MAX_FILE_BYTES)
-        section = _section(document, path, is_named=is_named)
+        document, path, is_named = self._document()
+        section = _OPTIONS.members(document, path)
+        top, wrong = _top(document, path)
+        if not is_named:
+            _require_harmless(top, section, path)
+        unread = {**self._unread, **wrong}
         values = self._adjust({**section, **self._given})
-        if "identities" not in values:
-            values["identities"] = self._of_variables()
+        if self._environ.get(_TOKEN_VARIABLE):  # the same setting, and a variable wins over the file
+            top.pop("token_file", None)
+        values = {**top, **values}
+        if "identities" not in values and "identities" not in unread:
+            try:
+                values["identities"] = self._of_variables()
+            except ConfigurationError as error:
+                if not unread:
+                    raise
+                unread["identities"] = error.message
         origin = "the settings of the sidecar" if self._given or not section else f"{path} has {SIDECAR}"
         check = functools.partial(identity_problems, environ=self._environ)
-        return load_sidecar(values, origin=origin, check=check)
+        return load_sidecar(values, origin=origin, check=check, unread=unread)
+
+    def _document(self) -> tuple[object, str, bool]:
+        if self._was_there and not self.watched[0].exists():
+            raise ConfigurationError(
+                f"{self.watched[0]} is gone",
+                code="file-unusable",
+                hint="put it back; a start without it takes what flags and variables say",
+            )
+        found = read_config_file(self._config_file, limit_bytes=_MAX_FILE_BYTES)
+        self._was_there = self._was_there or self.watched[0].exists()
+        return found
 
     def _of_variables(self) -> Mapping[str, Any]:
         from wif.cli.sidecar_variables import identities_of  # noqa: PLC0415  # only where nobody names any
@@ -138,36 +169,50 @@ class SidecarSource:
 def sidecar_source(context: click.Context, *, adjust: Callable[[SidecarValues], SidecarValues] = dict) -> SidecarSource:
     """The source of this run: flags, then ``WIF_SIDECAR_*`` variables, then the section ``sidecar`` of the file."""
     _OPTIONS.report_unknown(os.environ)
-    return SidecarSource(_OPTIONS.given(context), named_config_file(context), os.environ, adjust=adjust)
+    given, unread = _OPTIONS.read(context)
+    return SidecarSource(given, named_config_file(context), os.environ, unread=unread, adjust=adjust)
 
 
-def _section(document: object, path: str, *, is_named: bool) -> Mapping[str, Any]:
-    section = _OPTIONS.members(document, path)
-    if not is_named:
-        _require_harmless(section, path)
-    return section
+def _top(document: object, path: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """What stands above the sections and is a setting of the sidecar too; and what is wrong with it, by name."""
+    found: dict[str, Any] = {}
+    wrong: dict[str, str] = {}
+    for name, value in document.items() if isinstance(document, dict) else ():
+        if name in _SECTIONS:
+            continue
+        try:
+            found |= from_document({name: value}, origin=path, is_named=True)
+        except ConfigurationError as error:
+            wrong[f"top-level {name}"] = error.message
+    file = found.get("token_file")
+    if file is not None and file != "-":  # as in other commands it may be relative
+        found["token_file"] = str(Path(file).absolute())
+    return found, wrong
 
 
-def _require_harmless(section: Mapping[str, Any], path: str) -> None:
-    """A file that merely lay there may lead no token to a host, and run no program."""
-    for what, why in _harms(section):
+def _require_harmless(top: Mapping[str, Any], section: Mapping[str, Any], path: str) -> None:
+    """A file that merely lay there may lead no token to a host, write no file, and run no program."""
+    found = [("allow_hosts", _HOSTS)] if "allow_hosts" in top else []
+    found += [(f"{SIDECAR}.{what}", why) for what, why in _harms(section)]
+    if found:
+        listed = ", ".join(f"{what} ({why})" for what, why in found)
         raise ConfigurationError(
-            f"{path} was found in the current directory and sets {SIDECAR}.{what}, which {why}",
-            code="host-not-allowed",
+            f"{path} was found in the current directory and sets {listed}",
+            code="host-not-allowed" if any(why == _HOSTS for _, why in found) else "config-invalid",
             hint=f"if the file is yours, name it: --config-file {path}",
         )
 
 
-def _harms(section: Mapping[str, Any]) -> list[tuple[str, str]]:
-    hosts = "names hosts for the token"
-    found = [("allow_hosts", hosts)] if "allow_hosts" in section else []
+def _harms(section: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if "allow_hosts" in section:
+        yield "allow_hosts", _HOSTS
     identities, files = section.get("identities"), section.get("files")
     for name, identity in identities.items() if isinstance(identities, dict) else ():
         members = identity if isinstance(identity, dict) else {}
-        found += [
-            (f"identities.{name}.{each}", hosts) for each in ("authority_host", "universe_domain") if each in members
-        ]
+        yield from (
+            (f"identities.{name}.{each}", _HOSTS) for each in ("authority_host", "universe_domain") if each in members
+        )
+    yield from ((name, _WRITES) for name in ("files", "secret_file") if name in section)
     for position, file in enumerate(files if isinstance(files, list) else ()):
         if isinstance(file, dict) and "after" in file:
-            found.append((f"files[{position}].after", "runs a program or sends a signal"))
-    return found
+            yield f"files[{position}].after", _RUNS

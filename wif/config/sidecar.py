@@ -242,7 +242,11 @@ it. The rules stand above this module."""
 
 
 def load_sidecar(
-    values: object, *, origin: str = "the section sidecar", check: IdentityCheck = lambda *_: ()
+    values: object,
+    *,
+    origin: str = "the section sidecar",
+    check: IdentityCheck = lambda *_: (),
+    unread: Mapping[str, str] = {},
 ) -> SidecarSettings:
     """Read settings.
 
@@ -250,11 +254,14 @@ def load_sidecar(
         values: what the section holds.
         origin: for messages.
         check: the clouds' rules for an identity, so that what they say is reported together with the rest.
+        unread: what is wrong with what does not stand in ``values``, by the member that it would have been; reported
+            together with the rest as well.
 
     Raises:
         ConfigurationError: config-invalid; one, with everything that is wrong.
     """
     problems = Problems(_WORDS)
+    problems.found += unread.values()
     draft = _Draft(problems)
     readers: dict[str, Reader] = {
         "identities": draft.read_identities,
@@ -262,6 +269,10 @@ def load_sidecar(
         "files": draft.read_files,
         "secret_mode": draft.read_secret_mode,
     }
+    knows_identities = True
+    if "identities" in unread and isinstance(values, dict) and "identities" not in values:
+        knows_identities = False
+        values, readers["identities"] = {"identities": None, **values}, lambda *_: None
     right = problems.members(SidecarSettings, values, "", readers)
     if right is not None:
         settings = SidecarSettings(**({"identities": {}} | right))
@@ -269,15 +280,18 @@ def load_sidecar(
         for name, identity in settings.identities.items():
             for sentence in check(identity, token_file if isinstance(token_file, str) else None):
                 problems.add(f"identities.{name}:", sentence)
-        for place, what in contradictions(settings, draft.clouds, draft.files):
-            problems.add(place, what)
+        if knows_identities:
+            for place, what in contradictions(settings, draft.clouds, draft.files):
+                problems.add(place, what)
         if not problems.found:
             return settings
-    raise ConfigurationError(
-        f"{origin}: {problems}",
-        code="config-invalid",
-        hint="correct it; the reference of wif.yaml lists every setting of the sidecar",
-    )
+    error = ConfigurationError(f"{origin}: {problems}", code="config-invalid", hint=_HINT)
+    if several := problems.lines():
+        error.several = (f"{origin}: {several[0]}", *several[1:])
+    raise error
+
+
+_HINT = "correct it; every setting is in docs/reference/sidecar.md, below Settings"
 
 
 class _Draft:

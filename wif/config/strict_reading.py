@@ -40,9 +40,16 @@ class Problems:
         """One line, numbered where there are several."""
         if len(self.found) == 1:
             return self.found[0]
+        head, *each = self.lines()
+        return f"{head} {'; '.join(each)}"
+
+    def lines(self) -> tuple[str, ...]:
+        """The same as a list: how many, then each with its number; empty where there is one, or none."""
+        if len(self.found) < 2:
+            return ()
         some = [f"({number}) {each}" for number, each in enumerate(self.found[:_MAX_SHOWN], 1)]
         more = len(self.found) - len(some)
-        return f"{len(self.found)} things are wrong: {'; '.join(some)}{f'; and {more} more' if more else ''}"
+        return (f"{len(self.found)} things are wrong:", *some, *([f"and {more} more"] if more else []))
 
     def names(self, values: object, place: str) -> Mapping[str, object] | None:
         """The value where it is a mapping of names."""

@@ -69,6 +69,17 @@ def test_a_failure_has_a_status_two_lines_and_an_object(
     assert found.get("cloud_code") == error.cloud_code
 
 
+def test_several_wrong_settings_are_a_list_in_text_and_one_line_in_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [ConfigurationError(words, code="config-invalid", hint="correct it") for words in ("one", "t\nwo")]
+    monkeypatch.setitem(cli.commands, "fail", failing(ConfigurationError.of_all(parts)))
+    assert main(["fail", "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert err == "error: 2 things are wrong:\n  one\n  t wo\nhint: correct it\n"
+    assert json.loads(out)["error"]["message"] == "one; t\nwo"
+
+
 @pytest.mark.usefixtures("fails")
 def test_a_message_cannot_act_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     cli.add_command(failing(TokenError("a\x1b[31m\nb\u202ec", code="token-claim", hint="x\r\ny")))
