@@ -1,12 +1,13 @@
 """AWS' shared credentials file as text: one profile for each identity, beside what others have written there.
 
-Read by every SDK as an INI file. A profile that carries our mark is replaced as a whole; all else stays as it is.
+Read by every SDK as an INI file. A profile that carries our mark is replaced up to its last setting; all else stays
+as it is, also a comment below it, which speaks of the section that follows.
 The format has no place for an expiry that SDKs read, so a comment says it to people.
 """
 
 from __future__ import annotations
 
-__all__ = ["MARK", "foreign_profiles", "with_profiles"]
+__all__ = ["MARK", "foreign_profiles", "secrets_in", "with_profiles"]
 
 import re
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,8 @@ MARK = "# written by wif"
 """How the line begins that says whose a profile is."""
 
 _HEADER = re.compile(r"\[(?P<name>[^\]]+)\]")
+_NO_SETTING = re.compile(r"\s*($|[#;])")
+_SECRET = re.compile(r"(?mi)^\s*aws_(?:secret_access_key|session_token)\s*[=:]\s*(?P<value>\S+)")
 _VALUE = re.compile(r"[!-~]+")
 """Printable ASCII without white space: an INI reader sees it as it is."""
 
@@ -50,10 +53,15 @@ def with_profiles(text: str, profiles: Mapping[str, AwsCredentials]) -> str:
     for name, body in _sections(text):
         if name not in profiles:
             parts.append(body)
-        elif name in left:  # a second one of the same name, which readers refuse, is dropped
-            parts.append(left.pop(name))
+        else:  # a second one of the same name, which readers refuse, is dropped
+            parts += left.pop(name, ""), _below(body)
     parts += left.values()
     return "".join(part if part.endswith("\n") else f"{part}\n" for part in parts if part)
+
+
+def secrets_in(text: str) -> tuple[str, ...]:
+    """The secret keys and session tokens of every profile, whoever wrote it, for who must keep them out of a log."""
+    return tuple(dict.fromkeys(found["value"] for found in _SECRET.finditer(text)))
 
 
 def _sections(text: str) -> list[tuple[str, str]]:
@@ -65,6 +73,13 @@ def _sections(text: str) -> list[tuple[str, str]]:
             found.append((header["name"].strip(), []))
         found[-1][1].append(line)
     return [(name, "".join(lines)) for name, lines in found]
+
+
+def _below(body: str) -> str:
+    """What follows the last setting of a section of ours: blank lines and comments."""
+    lines = body.splitlines(keepends=True)
+    ends = max(number for number, line in enumerate(lines, 1) if line.startswith(MARK) or not _NO_SETTING.match(line))
+    return "".join(lines[ends:])
 
 
 def _is_ours(body: str) -> bool:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from wif.clouds.aws_credentials_file import MARK, foreign_profiles, with_profiles
+from wif.clouds.aws_credentials_file import MARK, foreign_profiles, secrets_in, with_profiles
 from wif.core.credentials import AwsCredentials
 from wif.errors import ConfigurationError
 
@@ -49,6 +49,24 @@ def test_what_others_wrote_stays() -> None:
     text = with_profiles(foreign, {"default": keys()})
     assert text.startswith(f"{foreign}\n[default]\n")
     assert with_profiles(text, {"default": keys()}) == text, "writing again changes nothing"
+
+
+def test_a_comment_below_our_profile_is_of_the_next_one_and_stays() -> None:
+    others = "\n; of the team\n# ask before you change it\n[other]\naws_access_key_id = AKIA\n"
+    text = with_profiles("", {"default": keys(1)}) + others
+    assert with_profiles(text, {"default": keys(2)}) == with_profiles("", {"default": keys(2)}) + others
+    above = f"[default]\n{MARK}\n# mine\n{others}"  # no setting at all: what is below the mark stays
+    assert with_profiles(above, {"default": keys(1)}) == with_profiles("", {"default": keys(1)}) + f"# mine\n{others}"
+    twice = f"[default]\n{MARK}\na = b\n# first\n[default]\n{MARK}\na = c\n# second\n"
+    assert with_profiles(twice, {"default": keys(1)}).endswith("# first\n# second\n")
+
+
+def test_the_secrets_of_every_profile_are_found() -> None:
+    text = with_profiles(
+        "[other]\nAWS_Secret_Access_Key: foreign/key\naws_access_key_id = AKIA\n", {"default": keys(1)}
+    )
+    assert secrets_in(text) == ("foreign/key", SECRET, "tok/en1==")
+    assert secrets_in("# aws_session_token = commented\n") == ()
 
 
 def test_a_profile_of_somebody_else_is_not_replaced() -> None:
