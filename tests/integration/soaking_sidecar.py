@@ -25,7 +25,7 @@ from wif.core.hosts import AllowedHosts
 from wif.edges.transport import Transport
 from wif.exchange.clocks import SYSTEM, Clocks
 from wif.serve.health import HealthApp, new_registry
-from wif.serve.httpd import Address, HttpServer, run
+from wif.serve.httpd import Address, run
 from wif.serve.sidecar_files import SidecarFiles
 from wif.serve.sidecar_service import SidecarService
 
@@ -96,7 +96,7 @@ def main() -> None:
     registry = new_registry()
     service.register_metrics(registry, servers)
     health = HealthApp(registry=registry, unhealthy=service.unhealthy, unready=service.unready)
-    health_server = HttpServer(health, address=Address.parse("127.0.0.1:0"), name="health")
+    health_server = health.server(Address.parse("127.0.0.1:0"))
 
     def ready() -> None:
         service.start()

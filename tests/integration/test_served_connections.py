@@ -267,6 +267,30 @@ def test_who_connects_and_sends_nothing_keeps_nobody_out(server: HttpServer, aut
         wire.close()
 
 
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n", 200),  # answered; the body never comes
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),  # refused, and not read yet
+    ],
+    ids=["body", "head"],
+)
+def test_who_has_an_answer_and_does_not_go_keeps_nobody_out(
+    server: HttpServer, authority: Authority, sent: bytes, status: int
+) -> None:
+    until(lambda: not server.guard.connections, what="empty")
+    held = [Wire(server.port, authority) for _ in range(LIMITS.connections)]
+    for wire in held:
+        wire.socket.sendall(sent)
+        assert wire.reply().status == status
+    before = server.guard.evicted
+    with Wire(server.port, authority) as newest:
+        assert newest.get("/a").status == 200
+    assert server.guard.evicted == before + 1
+    for wire in held:
+        wire.close()
+
+
 def test_where_all_are_busy_one_more_is_told_to_come_back(server: HttpServer, authority: Authority) -> None:
     until(lambda: not server.guard.connections, what="empty")
     wires = [Wire(server.port, authority) for _ in range(LIMITS.connections)]
@@ -368,6 +392,13 @@ def test_an_old_client_is_answered_and_the_connection_ends(wire: Wire) -> None:
 def test_an_absolute_target_is_its_path(wire: Wire) -> None:
     wire.send("GET https://localhost/a?b HTTP/1.1", "Host: localhost")
     assert wire.reply().body == b"GET /a 0"
+
+
+@pytest.mark.parametrize("target", ["https://evil.example/a", "https://u:p@localhost/a", "http://localhost:1/a"])
+def test_an_absolute_target_for_another_host_is_refused(wire: Wire, target: str) -> None:
+    """By RFC 9112 the target's host counts, and applications look at the header's."""
+    wire.send(f"GET {target} HTTP/1.1", "Host: localhost")
+    assert wire.reply().status == 400
 
 
 def test_plain_http_on_the_tls_port_ends_the_connection(server: HttpServer) -> None:

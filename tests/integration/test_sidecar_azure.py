@@ -16,6 +16,7 @@ from tests.integration.led_pod import CLIENT, LedPod, led_pod
 from tests.integration.sidecars import IDENTITY_HEADER, SidecarProcess, azure, led
 from wif.clouds.azure_managed_identity import APP_SERVICE_PATH, IMDS_PATH, ROWS, Case, Interface
 from wif.clouds.endpoint_variables import AzureEndpoint, Endpoints, endpoint_variables
+from wif.serve.asked_keys import MAX_KEYS
 
 pytestmark = [pytest.mark.integration, pytest.mark.one_python, pytest.mark.xdist_group("sidecar_azure")]
 
@@ -315,6 +316,24 @@ def test_an_outage_is_asked_for_again_and_then_told(outage: Outage, interface: I
     assert found["seconds"] < 30
 
 
+@pytest.mark.parametrize("interface", BOTH)
+def test_one_resource_too_many_is_asked_for_again_and_takes_nothing_from_the_others(
+    pod: LedPod, tmp_path: Path, interface: Interface
+) -> None:
+    """Resources that the directory does not know take places as well."""
+    machine = Machine(pod, tmp_path, {"app": azure(pod)})
+    with machine.process:
+        for number in range(MAX_KEYS):
+            assert machine.ask(interface, f"resource=api://other-{number}")[0] == ROWS["refused"].status
+        machine.statuses(interface)
+        vault = (MANAGED % "retry_total=2, retry_status=2, retry_backoff_factor=0.1").replace(
+            ARM, "https://vault.azure.net"
+        )
+        one_more, _ = machine.run(interface, vault, DEFAULT)
+        assert "429" in one_more["text"] or "more than 32 resources" in one_more["text"]
+        assert machine.statuses(interface) == [ROWS["too-many"].status] * 3 + [200]
+
+
 def test_every_row_has_a_test_above() -> None:
     rows: set[Case] = {
         "ready",
@@ -325,5 +344,6 @@ def test_every_row_has_a_test_above() -> None:
         "wrong-secret",
         "no-header",
         "invalid",
+        "too-many",
     }
     assert set(ROWS) == rows

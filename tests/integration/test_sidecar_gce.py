@@ -16,6 +16,7 @@ from tests.integration.led_pod import ACCOUNT, LedPod, led_pod
 from tests.integration.sidecars import SidecarProcess, gcp, led
 from wif.clouds.endpoint_variables import Endpoints, GcpEndpoint, endpoint_variables
 from wif.clouds.gce_metadata import ROWS, Case
+from wif.serve.asked_keys import MAX_KEYS
 
 pytestmark = [pytest.mark.integration, pytest.mark.one_python, pytest.mark.xdist_group("sidecar_gce")]
 
@@ -132,9 +133,20 @@ def outage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine, 
             yield machine, pool.submit(machine.run, TOKEN)
 
 
+@pytest.fixture(scope="module")
+def crowded(pod: LedPod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine, Future[Any]]]:
+    """As many kinds of tokens as there are places, and a program that wants one more."""
+    machine = Machine(pod, tmp_path_factory.mktemp("crowded"), {"app": gcp(pod)})
+    with machine.process, ThreadPoolExecutor(1) as pool:
+        for number in range(MAX_KEYS):
+            path = f"{SERVICE_ACCOUNTS}/default/identity?audience=https://other-{number}.example"
+            assert machine.ask(path)[0] == 200
+        yield machine, pool.submit(machine.run, ID_TOKEN, TOKEN)
+
+
 @pytest.fixture(autouse=True)
-def _outage_begins_first(outage: object) -> None:
-    """The slowest client starts with the first test."""
+def _the_slow_begin_first(outage: object, crowded: object) -> None:
+    """The slowest clients start with the first test."""
 
 
 # -- what works ------------------------------------------------------------------------------------------------------
@@ -248,6 +260,18 @@ def test_an_outage_is_asked_for_five_times_and_then_told(outage: tuple[Machine, 
     assert found["seconds"] < 40
 
 
+def test_one_kind_too_many_is_asked_for_again_and_takes_nothing_from_the_others(
+    crowded: tuple[Machine, Future[list[dict[str, Any]]]],
+) -> None:
+    machine, running = crowded
+    one_more, default = running.result(60)
+    assert one_more["error"] in ("DefaultCredentialsError", "TransportError", "RefreshError")
+    assert machine.statuses("/default/identity")[MAX_KEYS:] == [ROWS["too-many"].status] * 5
+    assert default["token"].startswith("ya29.")
+    status, _ = machine.ask(f"{SERVICE_ACCOUNTS}/default/identity?audience=https://other-7.example")
+    assert status == 200
+
+
 def test_every_row_was_run_or_is_the_state_of_one() -> None:
     rows: set[Case] = {
         "ready",
@@ -258,5 +282,6 @@ def test_every_row_was_run_or_is_the_state_of_one() -> None:
         "no-id-token",
         "no-header",
         "invalid",
+        "too-many",
     }
     assert set(ROWS) == rows

@@ -187,6 +187,8 @@ INNER = "GET /aws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: {secret}\
         ("space in the name", "GET /aws HTTP/1.1\r\n" + HOST + "\r\nAuthorization : {secret}\r\n\r\n"),
         ("forwarded in other letters", "GET /aws HTTP/1.1\r\n" + HOST + "\r\nx-FORWARDED-foR: 1" + SECRET),
         ("absolute form of another", "GET http://attacker.example/aws HTTP/1.1\r\nHost: attacker.example" + SECRET),
+        ("absolute form, our host", "GET http://attacker.example/aws HTTP/1.1\r\n" + HOST + SECRET),
+        ("forwarded with a line below", "GET /aws HTTP/1.1\r\n" + HOST + "\r\nX_Forwarded_For: 1" + SECRET),
         ("tunnel", "CONNECT 127.0.0.1:{port} HTTP/1.1\r\n" + HOST + SECRET),
         ("echo", "TRACE /aws HTTP/1.1\r\n" + HOST + SECRET),
         ("post", "POST /aws HTTP/1.1\r\n" + HOST + "\r\nAuthorization: {secret}\r\nContent-Length: 0\r\n\r\n"),
@@ -444,8 +446,10 @@ def test_a_client_that_asks_without_end_starves_nobody(sidecar: SidecarProcess) 
         ("nothing", b""),
         ("half a head", b"GET /aws HTTP/1.1\r\nHost: localhost\r\n"),
         ("a request", b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        ("a body that never comes", b"GET /x HTTP/1.1\r\nHost: nobody\r\nContent-Length: 1\r\n\r\n"),
+        ("a long path", b"GET /" + b"a" * 8300 + b" HTTP/1.1\r\n"),
     ],
-    ids=["nothing", "half a head", "a request"],
+    ids=["nothing", "half a head", "a request", "a body that never comes", "a long path"],
 )
 def test_a_client_that_holds_every_connection_starves_nobody(sidecar: SidecarProcess, name: str, sent: bytes) -> None:
     """More than there is room for: the newest take the place of the idle, and who sends no head is soon cut."""
@@ -458,6 +462,21 @@ def test_a_client_that_holds_every_connection_starves_nobody(sidecar: SidecarPro
                 continue
         until(lambda: _is_served(sidecar), what=f"a place beside who sends {name}", seconds=10.0)
         _require_good_service(sidecar, 1.0)
+
+
+@pytest.mark.parametrize("sent", [b"Content-Length: 1\r\n\r\n", b"\r\n", b""], ids=["body", "whole", "half"])
+def test_another_pod_that_holds_every_connection_of_health_hides_it_from_nobody(
+    sidecar: SidecarProcess, sent: bytes
+) -> None:
+    """The kubelet would start the sidecar anew, and the application's containers never."""
+    port = int(sidecar.place["health_url"].rpartition(":")[2])
+    with contextlib.ExitStack() as held:
+        for _ in range(200):
+            with contextlib.suppress(OSError):  # cut already
+                connection = held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + sent)
+        for _ in range(20):
+            assert sidecar.health("/healthz")[0] == 200
 
 
 def test_a_client_that_reads_no_answer_takes_no_memory(sidecar: SidecarProcess) -> None:

@@ -456,6 +456,68 @@ def test_a_settings_file_that_is_deleted_or_broken_is_told_as_that(pod: LedPod, 
     assert "hunter2" not in json.dumps(process.log)
 
 
+@pytest.mark.parametrize("value", ["short", "abcdefgh ijklmnopq\x7f", "\xff" * 20], ids=["short", "control", "latin"])
+def test_a_header_that_nobody_could_send_is_refused_at_the_start(pod: LedPod, tmp_path: Path, value: str) -> None:
+    with pytest.raises(NotStarted) as caught:
+        SidecarProcess(pod, tmp_path, {"identities": {"vault": azure(pod)}}, environment={"IDENTITY_HEADER": value})
+    status, code, told = caught.value.args
+    assert (status, code) == (2, "config-invalid")
+    assert "IDENTITY_HEADER" in told[0]
+    assert value not in "".join(told)
+
+
+def test_a_header_from_a_file_may_end_with_a_newline(pod: LedPod, tmp_path: Path) -> None:
+    environment = {"IDENTITY_HEADER": f"{IDENTITY_HEADER}\n"}
+    with SidecarProcess(pod, tmp_path, {"identities": {"vault": azure(pod)}}, environment=environment) as process:
+        process.until_ready()
+        path = "/azure/token?api-version=2019-08-01&resource=https://management.azure.com"
+        assert process.ask(path, {"X-IDENTITY-HEADER": IDENTITY_HEADER})[0] == 200
+
+
+def test_who_is_served_to_nobody_is_named(pod: LedPod, tmp_path: Path) -> None:
+    settings = {"identities": {"app": aws(pod), "reports": gcp(pod), "vault": azure(pod)}}
+    with SidecarProcess(pod, tmp_path, settings) as process:
+        process.until_ready()
+        assert "gce_metadata is off" in process.until_logged("the identity reports (gcp) is served to nobody")
+        assert "IDENTITY_HEADER" in process.until_logged("the identity vault (azure) is served to nobody")
+        assert process.place["interfaces"] == ["aws"]
+    with pytest.raises(NotStarted) as caught:
+        SidecarProcess(pod, tmp_path, {"identities": {"vault": azure(pod)}})
+    assert caught.value.args[:2] == (2, "config-missing")
+    assert "IDENTITY_HEADER" in caught.value.args[2][0]
+
+
+def test_readiness_says_which_cloud_lacks_what(pod: LedPod, tmp_path: Path) -> None:
+    settings = {"identities": {"app": aws(pod, role_arn=f"{ROLE}-2"), "reports": gcp(pod)}, "gce_metadata": True}
+    with SidecarProcess(pod, tmp_path, settings) as process:
+        wanted = (503, "identities of aws without a credential: 1 (refused, trust-denied)\n")
+        until(lambda: process.health("/readyz") == wanted, what=f"{wanted}")
+
+
+def test_a_change_while_it_starts_is_not_lost(pod: LedPod, tmp_path: Path) -> None:
+    """The file is another one as soon as it was read."""
+    with SidecarProcess(pod, tmp_path, {"identities": {"app": aws(pod)}}) as process:
+        process.write({"identities": {"app": aws(pod), "spare": aws(pod)}})  # before the first look at it
+        process.until_logged("the new settings are in use")
+        until(lambda: process.keys("/aws/spare")[0] == 200, what="the second role")
+        assert process.metric("wif_sidecar_reloads_total") == 1
+
+
+def test_a_reload_that_names_a_place_that_is_not_there_leaves_everything(pod: LedPod, tmp_path: Path) -> None:
+    def with_files(*paths: Path) -> dict[str, Any]:
+        files = [{"identity": "app", "kind": "aws-credentials", "path": str(path)} for path in paths]
+        return {"identities": {"app": aws(pod)}, "files": files}
+
+    with SidecarProcess(pod, tmp_path, with_files(tmp_path / "credentials")) as process:
+        process.until_ready()
+        process.write(with_files(tmp_path / "no" / "credentials", tmp_path / "none" / "credentials"))
+        told = process.until_logged("the new settings are not used")
+        assert str(tmp_path / "no") in told
+        assert str(tmp_path / "none") in told
+        (tmp_path / "credentials").unlink()
+        until((tmp_path / "credentials").exists, what="the file before is still kept")
+
+
 def test_variables_name_every_setting(pod: LedPod, tmp_path: Path) -> None:
     environment = {
         "WIF_SIDECAR_IDENTITIES": json.dumps({"one": aws(pod), "two": aws(pod)}),

@@ -179,11 +179,11 @@ def _health(
     if options["health_port"] is None:
         return None, None
     from wif.serve.health import HealthApp, new_registry  # noqa: PLC0415  # only with --health-port
-    from wif.serve.httpd import Address, HttpServer, Limits  # noqa: PLC0415  # loaded by now
+    from wif.serve.httpd import Address  # noqa: PLC0415  # loaded by now
     from wif.serve.metrics import ServeMetrics  # noqa: PLC0415  # only with --health-port
 
     registry = new_registry()
     registry.register(ServeMetrics(app, refresher, server))
     health = HealthApp(registry=registry, unready=refresher.unready)
     address = Address(host=options["health_host"], port=options["health_port"])
-    return health, HttpServer(health, address=address, limits=Limits(connections=100), name="health")
+    return health, health.server(address)

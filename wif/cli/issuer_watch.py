@@ -173,11 +173,11 @@ def _health(controller: Controller, options: Any) -> tuple[HealthApp, HttpServer
     if options["health_port"] is None:
         return None, None
     from wif.serve.health import HealthApp, new_registry  # noqa: PLC0415  # only with --health-port
-    from wif.serve.httpd import Address, HttpServer, Limits  # noqa: PLC0415  # loaded by now
+    from wif.serve.httpd import Address  # noqa: PLC0415  # loaded by now
     from wif.serve.metrics import WatchMetrics  # noqa: PLC0415  # only with --health-port
 
     registry = new_registry()
     registry.register(WatchMetrics(lambda: controller.status))
     health = HealthApp(registry=registry, unready=controller.unready, unhealthy=controller.unhealthy)
     address = Address(host=options["health_host"], port=options["health_port"])
-    return health, HttpServer(health, address=address, limits=Limits(connections=100), name="health")
+    return health, health.server(address)

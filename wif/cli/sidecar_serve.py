@@ -116,11 +116,11 @@ def _health(
     service: SidecarService, files: SidecarFiles, servers: Sequence[HttpServer]
 ) -> tuple[HealthApp, HttpServer]:
     from wif.serve.health import HealthApp, new_registry  # noqa: PLC0415  # not with --no-health
-    from wif.serve.httpd import Address, HttpServer, Limits  # noqa: PLC0415  # loaded by now
+    from wif.serve.httpd import Address  # noqa: PLC0415  # loaded by now
 
     registry = new_registry()
     service.register_metrics(registry, servers)
     files.register_metrics(registry)
     health = HealthApp(registry=registry, unhealthy=service.unhealthy, unready=service.unready)
     address = Address.parse(service.settings.health_address)
-    return health, HttpServer(health, address=address, limits=Limits(connections=100), name="health")
+    return health, health.server(address)

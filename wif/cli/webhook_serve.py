@@ -235,10 +235,10 @@ def _health(
     if options["health_port"] is None:
         return None, None
     from wif.serve.health import HealthApp, new_registry  # noqa: PLC0415  # only with --health-port
-    from wif.serve.httpd import Address, HttpServer, Limits  # noqa: PLC0415  # loaded by now
+    from wif.serve.httpd import Address  # noqa: PLC0415  # loaded by now
 
     registry = new_registry()
     service.register_metrics(registry, server)
     health = HealthApp(registry=registry, unready=service.unready)
     address = Address(host=options["health_host"], port=options["health_port"])
-    return health, HttpServer(health, address=address, limits=Limits(connections=100), name="health")
+    return health, health.server(address)

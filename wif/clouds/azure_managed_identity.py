@@ -46,7 +46,9 @@ WAIT_SECONDS = 8.0
 _MAX_TEXT = 1024
 
 Interface = Literal["app-service", "imds"]
-Case = Literal["ready", "pending", "outage", "refused", "unknown-identity", "wrong-secret", "no-header", "invalid"]
+Case = Literal[
+    "ready", "pending", "outage", "refused", "unknown-identity", "wrong-secret", "no-header", "invalid", "too-many"
+]
 """The four states of an identity, and what else can be wrong with a request."""
 
 
@@ -73,6 +75,7 @@ ROWS: Mapping[Case, Row] = {
     "wrong-secret": Row(401, "unauthorized", "raise at once, with the reason"),
     "no-header": Row(400, "bad_request_102", "all but the probe of Java's chain send it: 400 tells that IMDS is here"),
     "invalid": Row(400, "invalid_request", "raise at once, with the reason"),
+    "too-many": Row(429, "too_many_requests", _AGAIN),
 }
 """The table of both interfaces. A valid token is answered with 200, whatever else goes on.
 

@@ -53,7 +53,9 @@ _TEXT = b"application/text"
 _JSON = b"application/json"
 _PLAIN = b"text/plain; charset=utf-8"
 
-Case = Literal["ready", "pending", "outage", "refused", "unknown-account", "no-id-token", "no-header", "invalid"]
+Case = Literal[
+    "ready", "pending", "outage", "refused", "unknown-account", "no-id-token", "no-header", "invalid", "too-many"
+]
 """The four states of an identity, and what else can be wrong with a request."""
 
 
@@ -77,6 +79,7 @@ ROWS: Mapping[Case, Row] = {
     "no-id-token": Row(400, "raise at once, with the reason"),
     "no-header": Row(403, "never see it: all send the header"),
     "invalid": Row(400, "raise at once, with the reason"),
+    "too-many": Row(429, "ask again, in all five times within 15 s, then raise with the text"),
 }
 """The table of the interface. A valid token is answered with 200, whatever else goes on."""
 
@@ -119,6 +122,11 @@ class TokenAsked(NamedTuple):
     scopes: tuple[str, ...] | None
     """In an order of their own, each once; None: the account's."""
 
+    @property
+    def key(self) -> tuple[str, ...] | None:
+        """What tells kinds of tokens apart; None for the account's own."""
+        return self.scopes
+
 
 class IdTokenAsked(NamedTuple):
     """A request for an ID token."""
@@ -126,6 +134,11 @@ class IdTokenAsked(NamedTuple):
     account: Account
     audience: str
     include_email: bool
+
+    @property
+    def key(self) -> tuple[str, bool]:
+        """What tells kinds of tokens apart."""
+        return self.audience, self.include_email
 
 
 def read_request(machine: Machine, *, path: str, query: bytes, headers: Headers) -> TokenAsked | IdTokenAsked | Answer:

@@ -13,13 +13,17 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from wif.errors import ConfigurationError
+from wif.serve.httpd import HttpServer, Limits
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    from wif.serve.httpd import Receive, Scope, Send
+    from wif.serve.httpd import Address, Receive, Scope, Send
 
 _TEXT = b"text/plain; charset=utf-8"
+_PAGE_SECONDS = 0.1
+"""How old a page of metrics may be."""
+_PAGES_MAX = 8
 
 
 def new_registry() -> CollectorRegistry:
@@ -44,6 +48,19 @@ def new_registry() -> CollectorRegistry:
     return registry
 
 
+_LIMITS = Limits(
+    connections=100,
+    head_bytes=8 * 1024,
+    body_bytes=0,
+    pipelined=2,
+    head_seconds=2.0,
+    body_seconds=2.0,
+    answer_seconds=5.0,
+    idle_seconds=60.0,
+)
+"""Who asks sends a head, at once. Every pod of the cluster may reach the port: nobody may keep the kubelet out."""
+
+
 class HealthApp:
     """The ASGI application of the three paths.
 
@@ -61,6 +78,7 @@ class HealthApp:
         unready: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._registry = registry
+        self._pages: dict[str, tuple[float, asyncio.Future[tuple[bytes, bytes]]]] = {}
         self._checks = {"/healthz": unhealthy, "/readyz": unready}
         self.leaving = False
         """Set when the process stops: not ready from then on."""
@@ -75,7 +93,7 @@ class HealthApp:
             elif path == "/metrics":
                 accept = next((value for name, value in scope["headers"] if name == b"accept"), b"")
                 status = 200
-                kind, body = await asyncio.to_thread(self._metrics, accept.decode("latin-1"))
+                kind, body = await self._metrics(accept.decode("latin-1"))
             else:
                 reasons = [*self._checks[path](), *(["the process is stopping"] if self._is_leaving(path) else [])]
                 status = 503 if reasons else 200
@@ -91,11 +109,28 @@ class HealthApp:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 
+    def server(self, address: Address) -> HttpServer:
+        """The listener of the three paths.
+
+        Raises:
+            ConfigurationError: config-invalid, extra-missing.
+        """
+        return HttpServer(self, address=address, limits=_LIMITS, name="health")
+
     def _is_leaving(self, path: str) -> bool:
         return self.leaving and path == "/readyz"
 
-    def _metrics(self, accept: str) -> tuple[bytes, bytes]:
+    async def _metrics(self, accept: str) -> tuple[bytes, bytes]:
+        """The page in the format that the client asks for. One is for all who ask at once: whoever asks without end
+        costs the event loop no more than one after the other."""
         from prometheus_client.exposition import choose_encoder  # noqa: PLC0415 - an extra
 
         encode, kind = choose_encoder(accept)
-        return kind.encode(), encode(self._registry)
+        loop = asyncio.get_running_loop()
+        made_at, page = self._pages.get(kind, (-_PAGE_SECONDS, None))
+        if page is None or loop.time() - made_at >= _PAGE_SECONDS:
+            page = loop.run_in_executor(None, lambda: (kind.encode(), encode(self._registry)))
+            if len(self._pages) >= _PAGES_MAX:
+                self._pages.clear()
+            self._pages[kind] = (loop.time(), page)
+        return await asyncio.shield(page)  # a client that leaves ends only its own waiting

@@ -19,6 +19,8 @@ import asyncio
 import contextlib
 import gc
 import logging
+import operator
+import os
 import signal
 import socket
 import sys
@@ -125,7 +127,7 @@ class Address:
             return self._create(self.host, found[0][0])
         except OSError as error:
             raise ConfigurationError(
-                f"cannot listen on {self}: {error.strerror}",
+                f"cannot listen on {self}: {_reason(error)}",
                 code="config-invalid",
                 hint="choose an address of this machine and a port that is free and allowed to this user",
             ) from error
@@ -137,6 +139,12 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+_DISPENSABLE_FIRST: tuple[Callable[[GuardedProtocol], bool], ...] = tuple(
+    operator.attrgetter(name) for name in ("is_spent", "is_idle", "is_unsent")
+)
+_DEADLINE: Callable[[GuardedProtocol], float] = operator.attrgetter("deadline")
 
 
 class Guard:
@@ -155,18 +163,21 @@ class Guard:
         """Requests that no application has seen, by status."""
 
     def evict_idle(self, newest: GuardedProtocol) -> bool:
-        """Close the idle connection whose time ends first; False where all are at work.
+        """Close a connection on which nothing is under way; False where all are at work.
 
-        Who has sent no whole request yet counts as idle where nobody else is: whoever opens connections and sends
-        nothing would else keep all others out. A real client's head is here long before it is the oldest.
+        First those that have their answer, and whose client still sends or reads; then those that wait for another
+        request; then those that have sent no whole request yet: whoever opens connections and sends nothing would else
+        keep all others out. A real client's head is here long before it is the oldest. Of its kind, the one whose time
+        ends first.
         """
         others = [each for each in self.connections if each is not newest]
-        idle = [each for each in others if each.is_idle] or [each for each in others if each.is_unsent]
-        if not idle:
-            return False
-        self.evicted += 1
-        min(idle, key=lambda each: each.deadline).end_if_idle()
-        return True
+        for is_dispensable in _DISPENSABLE_FIRST:
+            found = [each for each in others if is_dispensable(each)]
+            if found:
+                self.evicted += 1
+                min(found, key=_DEADLINE).end_if_idle()
+                return True
+        return False
 
     def expire(self, now: float) -> None:
         """End what has outlived its deadline."""
@@ -291,6 +302,12 @@ class HttpServer:
         loop = asyncio.get_running_loop()
         while (self.guard.connections or self._state.tasks) and loop.time() < until:
             await asyncio.sleep(0.02)
+
+
+def _reason(error: OSError) -> str:
+    if error.errno is None or isinstance(error, socket.gaierror):
+        return str(error.strerror)
+    return os.strerror(error.errno)  # Python's own text for an address in use shows a tuple
 
 
 def _uvicorn(app: App) -> tuple[Any, Any]:

@@ -31,9 +31,21 @@ METADATA_HOSTS = frozenset(
 """What clients of the clouds' metadata servers ask for, also where HTTP_PROXY led them here."""
 
 _NAMES = ("127.0.0.1", "localhost", "[::1]")
-_HANDED_ON = frozenset({b"forwarded", b"via", b"x-real-ip", b"origin"})
-"""Headers of who hands a request on, and of browsers; besides all that begin with ``x-forwarded``."""
-_PREFIX = b"x-forwarded"
+_HANDED_ON = frozenset(
+    {
+        b"cf-connecting-ip",
+        b"client-ip",
+        b"forwarded",
+        b"origin",
+        b"true-client-ip",
+        b"via",
+        b"x-client-ip",
+        b"x-cluster-client-ip",
+        b"x-real-ip",
+    }
+)
+"""Headers of who hands a request on, and of browsers."""
+_PREFIXES = (b"x-forwarded", b"x-original-", b"x-envoy-")
 
 _HINT = "give 127.0.0.1:PORT, [::1]:PORT or localhost:PORT: whoever reaches the port may get credentials"
 
@@ -77,7 +89,7 @@ class LoopbackGuard:
                 found += 1
                 if value.lower() not in hosts:
                     return "the Host header names another server"
-            elif name in _HANDED_ON or name.startswith(_PREFIX):
+            elif (plain := name.replace(b"_", b"-")) in _HANDED_ON or plain.startswith(_PREFIXES):
                 return f"a request with the header {name.decode('latin-1')[:64]} was handed on by somebody"
         if found != 1:
             return "exactly one Host header is needed"

@@ -86,6 +86,19 @@ class _Corked:
         self._abort()
 
 
+def _announces_body(header: tuple[bytes, bytes]) -> bool:
+    return header[0] == b"transfer-encoding" or (header[0] == b"content-length" and header[1].strip(b" 0") != b"")
+
+
+def _is_for_host(url: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether a target that is a whole URL is for the server of the Host header. By RFC 9112, 3.2.2, the target's
+    counts; applications look at the header, so the two must be one. ``*`` is for every host."""
+    if url == b"*":
+        return True
+    authority = url.partition(b"://")[2].partition(b"/")[0].partition(b"?")[0]
+    return [authority.lower()] == [value.strip().lower() for name, value in headers if name == b"host"]
+
+
 class _Refused(Exception):
     """Ends the parsing of a request; ``_refusal`` says with what it is answered."""
 
@@ -136,6 +149,11 @@ class GuardedProtocol(HttpToolsProtocol):
     def is_unsent(self) -> bool:
         """Whether its client has connected, or begun a request, and not sent a whole head yet."""
         return self._phase == _HEAD and not (self._refusal or self._expired or self._is_busy())
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether it has its answer or its refusal, and only what its client still sends or reads keeps it."""
+        return not self._is_busy() and (self._refusal > 0 or self._part == _BODY)
 
     def data_received(self, data: bytes) -> None:
         """Some bytes of a request, or of several."""
@@ -205,6 +223,12 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is whole: the application starts."""
+        if not self.guard.limits.body_bytes and any(map(_announces_body, self.headers)):
+            self._refusal = HTTPStatus.REQUEST_ENTITY_TOO_LARGE  # now, and not when the first byte of it comes
+            raise _Refused
+        if self.url[:1] != b"/" and not _is_for_host(self.url, self.headers):
+            self._refusal = HTTPStatus.BAD_REQUEST
+            raise _Refused
         super().on_headers_complete()
         self._part = _BODY
         if self.guard.draining:

@@ -53,7 +53,7 @@ class _ManagedIdentity:
         if clients is None:
             clients = self._clients[served.name] = Clients(self._identities.clocks.wall)
         if asked.scope not in served.scopes and not clients.keys.admits(asked.scope):
-            return protocol.state_answer(self._interface, "invalid", f"more than {MAX_KEYS} resources were asked for")
+            return protocol.state_answer(self._interface, "too-many", f"more than {MAX_KEYS} resources were asked for")
         try:
             with clients.room:
                 token = await served.exchanger.acredentials(
@@ -63,6 +63,7 @@ class _ManagedIdentity:
             return protocol.failed(self._interface, error)
         return clients.answer(
             asked,
+            asked.scope,
             token,
             lambda now: protocol.token_answer(
                 self._interface, asked, token, client_id=served.exchanger.client_id, now=now

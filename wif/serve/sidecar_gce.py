@@ -43,9 +43,8 @@ class GceMetadata:
         clients = self._clients.get(name)
         if clients is None:
             clients = self._clients[name] = Clients(self._identities.clocks.wall)
-        key = asked[1:]
-        if key != (None,) and not clients.keys.admits(key):
-            return protocol.state_answer("invalid", f"more than {MAX_KEYS} kinds of tokens were asked for")
+        if asked.key is not None and not clients.keys.admits(asked.key):
+            return protocol.state_answer("too-many", f"more than {MAX_KEYS} kinds of tokens were asked for")
         try:
             with clients.room:
                 return await _token(self._identities.gcp[name], asked, clients)
@@ -57,11 +56,11 @@ async def _token(served: GcpServed, asked: protocol.TokenAsked | protocol.IdToke
     wait_seconds = clients.room.seconds(protocol.WAIT_SECONDS)
     if isinstance(asked, protocol.TokenAsked):
         token = await served.exchanger.acredentials(scopes=asked.scopes, timeout=wait_seconds)
-        return clients.answer(asked.scopes, token, lambda now: protocol.token_answer(token, now=now))
+        return clients.answer(asked.key, asked.key, token, lambda now: protocol.token_answer(token, now=now))
     token = await served.exchanger.aid_token(
         audience=asked.audience, include_email=asked.include_email, timeout=wait_seconds
     )
-    return protocol.id_token_answer(token)
+    return clients.answer(asked.key, asked.key, token, lambda _: protocol.id_token_answer(token))
 
 
 def _machine(identities: Identities) -> protocol.Machine:

@@ -49,6 +49,7 @@ _NO_DIRECTORY = (
     "name another place (--secret-file); in a pod mount a memory-backed emptyDir there, into the sidecar and the "
     "containers that may have credentials"
 )
+_HEADER_CHARACTERS_MIN = 16
 _GIVE_HEADER = "give the sidecar the same random IDENTITY_HEADER as the application"
 _OFF: Mapping[Cloud, str] = {
     "aws": "aws_container is off",
@@ -103,8 +104,9 @@ class SidecarService:
         same_user: Callable[[Scope], bool] | None = None,
         **identities: Any,
     ) -> None:
-        self._environ = os.environ if environ is None else environ
-        require_own_network(self._environ, is_forced=settings.force_host_network)
+        given = os.environ if environ is None else environ
+        require_own_network(given, is_forced=settings.force_host_network)
+        self._identity_header = _identity_header(given)
         self._load = load
         self._watched = tuple(os.fspath(path) for path in watched)
         self._limits = limits(connections)
@@ -192,8 +194,8 @@ class SidecarService:
         if settings.serves_app_service:
             from wif.serve.sidecar_azure import AppService  # noqa: PLC0415 - only with an Azure identity
 
-            secret = self._environ.get("IDENTITY_HEADER", "")  # an empty one lets nobody in
-            mounts["azure"] = Mount("app-service", AppService(self.identities, secret=secret))
+            # an empty one lets nobody in
+            mounts["azure"] = Mount("app-service", AppService(self.identities, secret=self._identity_header))
         if settings.imds:
             from wif.serve.sidecar_azure import Imds  # noqa: PLC0415 - only where it is switched on
 
@@ -202,7 +204,7 @@ class SidecarService:
 
     def _effective(self, settings: SidecarSettings) -> SidecarSettings:
         """App Service's endpoint, where nobody asked for it, needs its secret to be there."""
-        if settings.app_service is None and not self._environ.get("IDENTITY_HEADER"):
+        if settings.app_service is None and not self._identity_header:
             return replace(settings, app_service=False)
         return settings
 
@@ -213,7 +215,7 @@ class SidecarService:
             ConfigurationError: config-missing, file-unusable, those of the parts; one, with everything that is wrong.
         """
         wrong: list[ConfigurationError] = []
-        if settings.serves_app_service and not self._environ.get("IDENTITY_HEADER"):
+        if settings.serves_app_service and not self._identity_header:
             wrong.append(
                 ConfigurationError(
                     "App Service's endpoint is to be served, and IDENTITY_HEADER is not set",
@@ -326,10 +328,16 @@ class SidecarService:
             return ["not started yet"]
         reasons = [reason for part in self.parts for reason in part.problems()]
         if not self.keeper.ready():
-            states, served = self.keeper.states, self.settings.served
-            missing = [states[name] for name in served if name in states and states[name].state != "ready"]
-            counts = Counter(f"{kept.state}, {kept.code}" if kept.code else kept.state for kept in missing)
-            reasons += [f"identities without a credential: {number} ({what})" for what, number in counts.items()]
+            states, identities = self.keeper.states, self.settings.identities
+            counts = Counter(
+                (identities[name].cloud, f"{kept.state}, {kept.code}" if kept.code else kept.state)
+                for name, kept in states.items()
+                if kept.state != "ready" and name in identities
+            )
+            reasons += [
+                f"identities of {cloud} without a credential: {number} ({what})"
+                for (cloud, what), number in counts.items()
+            ]
             reasons = reasons or ["not all identities were looked at yet"]
         return reasons
 
@@ -338,6 +346,22 @@ class SidecarService:
         from wif.serve.sidecar_metrics import SidecarMetrics  # noqa: PLC0415 - an extra
 
         registry.register(SidecarMetrics(self, servers))
+
+
+def _identity_header(environ: Mapping[str, str]) -> str:
+    """The secret of App Service's endpoint, which the application's variables hold as well; empty where there is none.
+
+    Raises:
+        ConfigurationError: config-invalid.
+    """
+    value = environ.get("IDENTITY_HEADER", "").strip()  # a Secret made from a file often ends with a newline
+    if value and not (len(value) >= _HEADER_CHARACTERS_MIN and value.isascii() and value.isprintable()):
+        raise ConfigurationError(
+            "IDENTITY_HEADER is no secret that can be sent in a header",
+            code="config-invalid",
+            hint=f"give it at least {_HEADER_CHARACTERS_MIN} random characters of visible ASCII: openssl rand -hex 32",
+        )
+    return value
 
 
 def _secret_unwritable(settings: SidecarSettings, why: str) -> ConfigurationError:

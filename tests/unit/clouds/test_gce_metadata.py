@@ -272,7 +272,7 @@ def test_the_states_without_a_token(error: WifError, case: Any, text: str) -> No
 @pytest.mark.parametrize("case", ROWS)
 def test_only_what_may_pass_has_a_status_that_clients_ask_again_for(case: Case) -> None:
     """google-auth, Go and Node among them: 408, 429 and 500 to 599."""
-    assert (ROWS[case].status in {408, 429, *range(500, 600)}) == (case in ("pending", "outage"))
+    assert (ROWS[case].status in {408, 429, *range(500, 600)}) == (case in ("pending", "outage", "too-many"))
 
 
 @given(

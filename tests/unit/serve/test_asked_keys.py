@@ -19,7 +19,7 @@ def test_one_kind_too_many_is_refused_and_the_others_are_not() -> None:
     assert all(keys.admits(number) for number in range(MAX_KEYS))
 
 
-def test_a_kind_that_nobody_asks_for_gives_its_place_away_and_one_in_use_does_not() -> None:
+def test_a_kind_that_gave_nothing_gives_its_place_away_when_nobody_asks_for_it() -> None:
     time = Time()
     keys = AskedKeys(time)
     for number in range(MAX_KEYS):
@@ -31,3 +31,17 @@ def test_a_kind_that_nobody_asks_for_gives_its_place_away_and_one_in_use_does_no
     assert keys.admits("new")  # in the place of 1
     assert keys.admits(0)
     assert keys.admits(1)  # in the place of 2
+
+
+def test_a_kind_whose_token_is_valid_keeps_its_place_though_its_client_asks_once_an_hour() -> None:
+    time = Time()
+    keys = AskedKeys(time)
+    assert keys.admits("mine")
+    keys.given("mine", 3600.0)
+    for time.now in range(0, 3600, 10):
+        for number in range(2 * MAX_KEYS):
+            keys.admits(f"{time.now} {number}")
+    time.now = 3599.0
+    assert keys.admits("mine")
+    time.now = 3599.0 + FALLOW_SECONDS
+    assert all(keys.admits(number) for number in range(MAX_KEYS)), "it is over, and nobody asked again"

@@ -87,7 +87,8 @@ def test_a_second_host_cannot_hide_behind_the_first() -> None:
     "name",
     [
         *("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port", "x-forwarded"),
-        *("forwarded", "via", "x-real-ip", "origin"),
+        *("forwarded", "via", "x-real-ip", "origin", "x_forwarded_for", "x_real_ip"),
+        *("true-client-ip", "client-ip", "cf-connecting-ip", "x-original-host", "x-envoy-external-address"),
     ],
 )
 @pytest.mark.parametrize("value", ["127.0.0.1", ""])

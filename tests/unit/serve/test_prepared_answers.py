@@ -31,9 +31,9 @@ def _clients(now: list[float]) -> Clients:
 def test_the_same_question_in_the_same_second_has_the_same_answer() -> None:
     now, make = [BEGIN + 0.1], _Maker()
     clients = _clients(now)
-    first = clients.answer(("a",), TOKEN, make)
+    first = clients.answer(("a",), "kind", TOKEN, make)
     now[0] += 0.8
-    assert clients.answer(("a",), TOKEN, make) is first
+    assert clients.answer(("a",), "kind", TOKEN, make) is first
     assert make.made == [BEGIN + 0.1]
 
 
@@ -41,9 +41,9 @@ def test_the_same_question_in_the_same_second_has_the_same_answer() -> None:
 def test_anything_else_is_answered_anew(what: str) -> None:
     now, make = [BEGIN + 0.5], _Maker()
     clients = _clients(now)
-    clients.answer(("a",), TOKEN, make)
+    clients.answer(("a",), "kind", TOKEN, make)
     now[0] += 1.0 if what == "second" else 0.0
     key = ("b",) if what == "key" else ("a",)
     token = {"token": dataclasses.replace(TOKEN, token="two"), "equal token": dataclasses.replace(TOKEN)}.get(what)
-    assert clients.answer(key, token or TOKEN, make).body == b"2"
-    assert clients.answer(key, token or TOKEN, make).body == b"2"
+    assert clients.answer(key, "kind", token or TOKEN, make).body == b"2"
+    assert clients.answer(key, "kind", token or TOKEN, make).body == b"2"

@@ -126,7 +126,7 @@ def test_scopes_without_end_are_bounded_and_the_default_is_served_all_the_same(t
     statuses = [
         google(endpoint, query=f"scopes=https://www.googleapis.com/auth/{number}").status for number in range(40)
     ]
-    assert statuses == [200] * MAX_KEYS + [gce_metadata.ROWS["invalid"].status] * (40 - MAX_KEYS)
+    assert statuses == [200] * MAX_KEYS + [gce_metadata.ROWS["too-many"].status] * (40 - MAX_KEYS)
     assert google(endpoint).status == 200
     assert len(clouds.sender.requests) == MAX_KEYS + 1
 
@@ -194,5 +194,5 @@ def test_resources_without_end_are_bounded_and_what_is_kept_is_served_all_the_sa
     clouds = Clouds(tmp_path, {"token": [entra_token()]})
     endpoint = endpoints(clouds.identities({"first": {**AZURE, "client_id": FIRST}}))[which]
     statuses = [entra(endpoint, f"resource=api://{number}").status for number in range(40)]
-    assert statuses == [200] * MAX_KEYS + [azure_managed_identity.ROWS["invalid"].status] * (40 - MAX_KEYS)
+    assert statuses == [200] * MAX_KEYS + [azure_managed_identity.ROWS["too-many"].status] * (40 - MAX_KEYS)
     assert entra(endpoint, "resource=https://management.azure.com").status == 200
