@@ -595,6 +595,30 @@ def test_the_nodes_network_is_refused_unless_forced(pod: LedPod, tmp_path: Path)
         assert process.health("/healthz")[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [(":0", r"health on port \d+ of every address"), ("127.0.0.1:0", r"health at http://127\.0\.0\.1:\d+")],
+)
+def test_people_are_told_where_health_is(pod: LedPod, tmp_path: Path, address: str, said: str) -> None:
+    (tmp_path / "wif.yaml").write_text(json.dumps({"sidecar": {"identities": {"app": aws(pod)}}}))
+    words = ["--listen", "127.0.0.1:0", "--health-address", address, "--secret-file", str(tmp_path / "authorization")]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "wif", "sidecar", "serve", "--config-file", str(tmp_path / "wif.yaml"), *words],
+        env=led(pod),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert child.stdout is not None
+    try:
+        assert re.fullmatch(r"serving credentials at http://127\.0\.0\.1:\d+\n", child.stdout.readline())
+        assert re.fullmatch(rf"{said}\n", child.stdout.readline())
+    finally:
+        child.terminate()
+        child.communicate(timeout=20)
+    assert child.returncode == 0
+
+
 def test_both_families_are_served_by_one_process(pod: LedPod, tmp_path: Path) -> None:
     if not socket.has_ipv6 or not Path("/proc/net/if_inet6").exists():
         pytest.skip("this machine has no IPv6")

@@ -102,7 +102,7 @@ def _serve(context: click.Context, service: SidecarService, grace: int, options:
         else:
             click.echo(f"serving credentials at {', '.join(place['urls'] or ())}")
             if health_server is not None:
-                click.echo(f"health at {health_server.url}")
+                click.echo(f"health {_where(health_server)}")
 
     def stop() -> None:
         service.stop()
@@ -110,6 +110,13 @@ def _serve(context: click.Context, service: SidecarService, grace: int, options:
             health.leaving = True
 
     run(servers, health=health_server, grace_seconds=grace, on_ready=ready, on_stop=stop)
+
+
+def _where(server: HttpServer) -> str:
+    """For people: a URL would name one address where it listens on all."""
+    if server.host in ("", "0.0.0.0", "::"):  # noqa: S104  # compared only
+        return f"on port {server.port} of every address"
+    return f"at {server.url}"
 
 
 def _health(
