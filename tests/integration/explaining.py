@@ -14,6 +14,8 @@ from typing import Any, TextIO
 import jsonschema
 import yaml
 
+from wif.admission.explanation import MADE_AT_ADMISSION
+from wif.admission.patch import apply_patch
 from wif.cli.root import run
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/reference/schemas/webhook-explain.json").read_text())
@@ -28,7 +30,15 @@ THREE = {
     "azure.workload.identity/client-id": GUID,
     "azure.workload.identity/tenant-id": GUID,
 }
-SECRET = "hunter2-of-the-pod"
+SECRET = "hunter2-of-the-pod-in-the-form-of-a-secret-of-ours"
+"""Never in an output."""
+SIDECAR = {
+    "wif.internal/mode": "sidecar",
+    "wif.internal/aws.role-arn": ROLE,
+    "wif.internal/azure.client-id": GUID,
+    "wif.internal/azure.tenant-id": GUID,
+}
+SIDECAR_IMAGE = ("--sidecar-image", "registry.example/wif:1")
 SPEC: dict[str, Any] = {
     "serviceAccountName": "web",
     "containers": [
@@ -57,6 +67,21 @@ def redirected(stdin: TextIO) -> Iterator[None]:
         yield
     finally:
         sys.stdin = kept
+
+
+def with_sidecar(explain: Explain, *words: str) -> dict[str, Any]:
+    """A pod that has the sidecar, whose secret is :data:`SECRET`, and a container of somebody else's that came later
+    and is to get it, too."""
+    metadata = {"name": "led", "namespace": "shop"}
+    spec = {**SPEC, "initContainers": [{"name": "setup", "image": "example.invalid/setup"}]}
+    led: dict[str, Any] = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    explain.write("new.yaml", *([] if "--live" in words else [account(SIDECAR)]), led)
+    (planned,) = explain.json("--pod", "new.yaml", *SIDECAR_IMAGE, *words)["pods"]
+    text = json.dumps(apply_patch(led, json.dumps(planned["patch"]).encode()))
+    assert MADE_AT_ADMISSION in text
+    done: dict[str, Any] = json.loads(text.replace(MADE_AT_ADMISSION, SECRET))
+    done["spec"]["containers"].append({"name": "late", "image": "example.invalid/late"})
+    return done
 
 
 class Explain:

@@ -16,7 +16,20 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.explaining import EMAIL, ROLE, SECRET, SPEC, TEMPLATE, THREE, Explain, account, controller
+from tests.integration.explaining import (
+    EMAIL,
+    ROLE,
+    SECRET,
+    SIDECAR,
+    SIDECAR_IMAGE,
+    SPEC,
+    TEMPLATE,
+    THREE,
+    Explain,
+    account,
+    controller,
+    with_sidecar,
+)
 from wif.admission.patch import apply_patch
 
 pytestmark = [pytest.mark.integration, pytest.mark.one_python]
@@ -66,6 +79,19 @@ def test_patch_pod_and_difference_hide_the_pods_own_values(explain: Explain, sho
         assert "+    - name: AWS_ROLE_ARN" in body
         assert "       value: (not shown)" in body
     assert title.strip() in ("JSON patch", "the pod afterwards", "difference")
+
+
+@pytest.mark.parametrize("words", [[], ["--show", "patch"], ["--show", "pod"], ["--show", "diff"], ["--json"]])
+def test_the_secret_of_a_pod_with_a_sidecar_is_in_no_output(explain: Explain, words: list[str]) -> None:
+    """As in every test here (:class:`Explain`); the sidecar itself is led nowhere and left out of nothing."""
+    led = with_sidecar(explain)
+    led["spec"]["initContainers"][0]["args"] = ["put right"]
+    explain.write("led.yaml", account(SIDECAR), led)
+    out, err = explain.run("--pod", "led.yaml", *SIDECAR_IMAGE, *words)
+    assert err == ""
+    assert "(the pod's own)" in out
+    assert "left out" not in out
+    assert "(random" not in out
 
 
 def test_every_object_of_a_file_is_explained(explain: Explain) -> None:

@@ -14,7 +14,18 @@ import pytest
 import requests
 import yaml
 
-from tests.integration.explaining import ROLE, SPEC, TEMPLATE, THREE, Explain, account, controller
+from tests.integration.explaining import (
+    ROLE,
+    SIDECAR,
+    SIDECAR_IMAGE,
+    SPEC,
+    TEMPLATE,
+    THREE,
+    Explain,
+    account,
+    controller,
+    with_sidecar,
+)
 from wif.admission.guards import guards
 from wif.admission.patch import apply_patch
 from wif.admission.registration import RegistrationSettings, registration
@@ -228,6 +239,18 @@ def test_a_pod_that_runs_is_compared(cluster: ApiServer, explain: Explain) -> No
     }
     assert later["running"]["notes"] == [f"aws has changed since: was {ROLE}, would be {ROLE}-2 now"]
     assert "note" in out
+
+
+def test_the_secret_of_a_pod_that_runs_is_in_no_output(cluster: ApiServer, explain: Explain) -> None:
+    status, answer = cluster.request("PUT", "/api/v1/namespaces/shop/serviceaccounts/web", account(SIDECAR))
+    assert status == 200, answer
+    try:
+        cluster.create("/api/v1/namespaces/shop/pods", with_sidecar(explain, *live(cluster)))
+        for words in ([], ["--show", "patch"], ["--show", "pod"], ["--show", "diff"], ["--json"]):
+            out, _ = explain.run("--pod", "shop/led", *live(cluster), *SIDECAR_IMAGE, *words)
+            assert "IDENTITY_HEADER" in out
+    finally:
+        cluster.request("PUT", "/api/v1/namespaces/shop/serviceaccounts/web", account(THREE))
 
 
 def test_a_pod_that_is_not_there(cluster: ApiServer, explain: Explain) -> None:

@@ -142,7 +142,7 @@ def fit_container(
     # What one part sets misleads none of the others.
     lists.ours = frozenset(variable for part in parts for group in part.env for variable in group.variables)
     for part in parts:
-        if not is_for(part, place.name) or place.name in plan.init_names:
+        if not is_for(part, place.name):
             fit.outcomes.append(_outcome(part, place, "skipped"))
         else:
             _fit_part(plan, part, lists, fit)

@@ -26,9 +26,12 @@ from wif.admission.annotation_keys import clouds_given
 from wif.admission.changes import Changes, changes, masked
 from wif.admission.decision import Decision, Outcome
 from wif.admission.dialects import dialects
+from wif.admission.documents import PodDocument
+from wif.admission.facts import pod_facts
 from wif.admission.findings import Finding
 from wif.admission.mutation import EffectiveSettings, Readings, accounts_wanted, mutate
 from wif.admission.patch import apply_patch
+from wif.admission.pod_secret import kept_secret
 from wif.admission.record import record_key
 from wif.admission.review import pod_review
 from wif.admission.workloads import Workload
@@ -37,6 +40,8 @@ from wif.errors import ConfigurationError, ProtocolError
 
 MADE_AT_ADMISSION = "(random, made at admission)"
 """In place of a pod's secret."""
+_KEPT = "(the pod's own)"
+"""In place of a secret that the pod has already."""
 
 AccountState = Literal["known", "unknown", "absent"]
 """``unknown``: nobody said what its annotations are. ``absent``: it was looked for and is not there."""
@@ -135,11 +140,23 @@ def explain(
     known = {wanted: accounts.get(wanted) for wanted in accounts_wanted(review, settings)}
     if state == "unknown" and key in known:
         known[key] = bare
+    readings = Readings()
     decision = mutate(
-        review, known, settings, platform, readings=Readings(), new_secret=lambda: MADE_AT_ADMISSION, detailed=True
+        review, known, settings, platform, readings=readings, new_secret=lambda: MADE_AT_ADMISSION, detailed=True
     )
+    document = PodDocument(review.object)
+    facts = pod_facts(document.pod, readings.vocabulary(settings))
+    secret = kept_secret(readings.plan(account, facts, settings, platform), document)
+    if secret is not None:
+        workload = workload._replace(pod=msgspec.json.decode(_hidden(msgspec.json.encode(workload.pod), secret)))
+        decision = msgspec.structs.replace(decision, patch=_hidden(decision.patch or b"[]", secret))
     effective = (account, settings) if platform is None else platform.effective(account, settings)
     return _explained(_Looked(workload, state, account, *effective), decision)
+
+
+def _hidden(raw: bytes, secret: str) -> bytes:
+    """JSON without the secret."""
+    return raw.replace(f'"{secret}"'.encode(), f'"{_KEPT}"'.encode())
 
 
 class _Looked(NamedTuple):

@@ -177,9 +177,9 @@ def _sidecar_absent(part: Part) -> Finding:
 def _fit_one(work: _Work, member: str, index: int, container: Container) -> None:
     plan, active = work.plan, work.active
     if not plan.is_plain:
-        active = tuple([i for i in active if is_for(plan.parts[i], container.name)])
         if container.name in plan.init_names:
-            active = ()
+            return  # ours: the others are led to it
+        active = tuple([i for i in active if is_for(plan.parts[i], container.name)])
     if not active and not work.detailed:
         return
     if work.detailed or collides(container, plan):

@@ -58,7 +58,6 @@ def test_a_second_time_nothing_changes() -> None:
         ("main", {"other"}, (), "skipped"),
         ("main", None, {"main"}, "skipped"),
         ("main", {"main"}, {"main"}, "skipped"),
-        ("setup", None, (), "skipped"),
     ],
 )
 def test_lists_of_containers(name: str, only: set[str] | None, skip: set[str], result: str) -> None:

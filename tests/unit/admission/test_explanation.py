@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from wif.admission.accounts import ServiceAccount
-from wif.admission.explanation import Explanation, SilentDialect, explain
+from wif.admission.explanation import MADE_AT_ADMISSION, Explanation, SilentDialect, explain
 from wif.admission.platform import read_platform
 from wif.admission.workloads import Workload, read_manifests
 from wif.config.webhook import ContainerCredentials, WebhookSettings
@@ -71,6 +72,25 @@ def test_each_identity_is_said_with_dialect_and_annotation() -> None:
 def test_a_direct_identity_is_said_by_the_annotations_that_make_it() -> None:
     (gcp,) = told({"wif.internal/gcp.provider": PROVIDER}).identities
     assert gcp.annotations == ("wif.internal/gcp.provider",)
+
+
+def test_a_secret_that_the_pod_has_is_not_in_it_and_its_sidecar_is_left_out_of_nothing() -> None:
+    secret = "s" * 43
+    settings = WebhookSettings(sidecar_image="registry.example/wif:1")
+    said = {f"wif.internal/azure.{name}": GUID for name in ("client-id", "tenant-id")} | {
+        "wif.internal/mode": "sidecar"
+    }
+    made = msgspec.json.encode(told(said, workload(), settings).after).replace(
+        MADE_AT_ADMISSION.encode(), secret.encode()
+    )
+    pod = msgspec.json.decode(made)
+    pod["spec"]["containers"].append({"name": "late"})
+    pod["spec"]["initContainers"][0]["args"] = ["put right"]
+    found = told(said, read_manifests([("pod.yaml:1", pod)]).workloads[0], settings)
+    assert secret not in str(found)
+    late = next(each for each in found.changes.containers if each.name == "late")
+    assert dict(late.variables)["IDENTITY_HEADER"] == "(the pod's own)"
+    assert found.left_out == ()
 
 
 def test_the_platforms_word_is_told_apart() -> None:
