@@ -188,6 +188,8 @@ def test_other_methods_and_bodies_are_refused(sidecar: SidecarProcess) -> None:
     assert sidecar.ask("/aws", headers, method="HEAD") == (200, "")
     assert int(sidecar.answered["content-length"]) > 100
     assert sidecar.ask("/aws", headers, body=b"x")[0] == 413
+    assert sidecar.ask("/aws", headers | {"Content-Length": "1"})[0] == 413, "before the body comes"
+    assert sidecar.ask("/aws", headers | {"Content-Length": "0"})[0] == 200
     assert sidecar.ask("/aws", headers, method="PUT", body=b"x" * 100)[0] == 413
 
 

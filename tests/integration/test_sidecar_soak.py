@@ -220,8 +220,9 @@ class Soak:
             self.tokens.swap()
 
     def _be_rude(self) -> None:
-        """Half a request, no request, an answer that is not read, and now and then a thousand connections."""
+        """Half a request, no request, an answer that is not read, a body that never comes; at times a thousand of them."""
         whole = b"GET /aws HTTP/1.1\r\nHost: localhost\r\nAuthorization: wrong\r\n\r\n"
+        bodiless = b"GET /aws HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n"
         for number in itertools.count():
             if self.stopping.wait(1.0):
                 return
@@ -230,7 +231,7 @@ class Soak:
                 for each in range(many):
                     with contextlib.suppress(OSError):
                         made = held.enter_context(socket.create_connection(("127.0.0.1", self.port), timeout=5))
-                        made.sendall((b"", whole[:30], whole, whole * 3)[each % 4])
+                        made.sendall((b"", whole[:30], whole, whole * 3, bodiless)[each % 5])
                 self.stopping.wait(1.5 if many == CONNECTIONS else 0.5)
 
     # -- looking ---------------------------------------------------------------------------------------------------
