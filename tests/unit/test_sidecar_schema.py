@@ -10,10 +10,12 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
+from tests.unit.struct_docs import described
+from wif.config import sidecar
 from wif.config.sidecar import load_sidecar, sidecar_schema
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "wif-yaml-sidecar.schema.json"
-SCHEMA: dict[str, Any] = json.loads(json.dumps(sidecar_schema()))
+SCHEMA: dict[str, Any] = json.loads(json.dumps(described(sidecar_schema(), sidecar)))
 
 FILE = {"identity": "app", "kind": "aws-credentials", "path": "/f"}
 ROLE = {"cloud": "aws", "role_arn": "arn:aws:iam::111122223333:role/app"}
@@ -22,6 +24,12 @@ ROLE = {"cloud": "aws", "role_arn": "arn:aws:iam::111122223333:role/app"}
 def test_the_schema_of_the_docs_is_that_of_the_code() -> None:
     """To renew it: python -m tests.unit.test_sidecar_schema."""
     assert DOCS.read_text() == _text(SCHEMA)
+
+
+def test_every_member_is_described() -> None:
+    for struct in SCHEMA["$defs"].values():
+        for name, member in struct["properties"].items():
+            assert member.get("description", "").endswith(".") or name == "cloud", name
 
 
 def test_the_schema_takes_what_the_code_takes() -> None:

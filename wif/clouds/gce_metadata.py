@@ -77,7 +77,7 @@ ROWS: Mapping[Case, Row] = {
     "refused": Row(403, "raise at once, with the cloud's own words"),
     "unknown-account": Row(404, "raise at once"),
     "no-id-token": Row(400, "raise at once, with the reason"),
-    "no-header": Row(403, "never see it: all send the header"),
+    "no-header": Row(403, "does not happen: every client sends the header"),
     "invalid": Row(400, "raise at once, with the reason"),
     "too-many": Row(429, "ask again, in all five times within 15 s, then raise with the text"),
 }

@@ -81,14 +81,18 @@ class AwsIdentity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     cloud: ClassVar[Cloud] = "aws"
     role_arn: _Text
+    """The role."""
     region: _Text | None = None
     """Whose STS is asked; default ``AWS_REGION``, ``AWS_DEFAULT_REGION``, else the global endpoint."""
     session_name: _Text | None = None
+    """As CloudTrail shows it; default namespace and pod of the token."""
     duration_seconds: Annotated[int, Meta(ge=900, le=43_200)] | None = None
+    """Of the session, 900 to 43200; default what AWS gives, an hour."""
     token_file: _Path | None = None
-    """The subject token; default the section's, else the cloud's own variable."""
+    """The subject token, an absolute path; default the section's, then ``WIF_TOKEN_FILE``, then
+    ``AWS_WEB_IDENTITY_TOKEN_FILE``."""
     audience: _Text | None = None
-    """What the subject token's ``aud`` must be; None leaves it to the cloud."""
+    """What the token's ``aud`` must be; without it the cloud decides."""
 
 
 class GcpIdentity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="cloud", tag="gcp"):
@@ -96,18 +100,23 @@ class GcpIdentity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     cloud: ClassVar[Cloud] = "gcp"
     provider: _Text
+    """``projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER``."""
     service_account: _Text | None = None
-    """E-mail; None is direct access, which has neither e-mail nor ID tokens."""
+    """E-mail; without it access is direct, which has neither e-mail nor ID tokens."""
     project: _Text | None = None
     """The project's id, as the metadata server tells it; default ``GOOGLE_CLOUD_PROJECT``."""
     scopes: Annotated[tuple[_Text, ...], Meta(min_length=1)] = ("https://www.googleapis.com/auth/cloud-platform",)
+    """Of tokens that are asked for without any."""
     lifetime_seconds: _Seconds | None = None
-    """Of the service account's tokens."""
+    """Of the service account's tokens; default what Google gives, an hour."""
     region: _Text | None = None
-    """Of the token service's regional endpoint; None asks the global one."""
+    """Of the token service's regional endpoint; default the global one."""
     universe_domain: _Text = "googleapis.com"
+    """Google's own, or another universe's."""
     token_file: _Path | None = None
+    """The subject token, an absolute path; default the section's, then ``WIF_TOKEN_FILE``."""
     audience: _Text | None = None
+    """What the token's ``aud`` must be; without it the cloud decides."""
 
     @property
     def project_number(self) -> str | None:
@@ -123,13 +132,19 @@ class AzureIdentity(
 
     cloud: ClassVar[Cloud] = "azure"
     tenant_id: _Text
+    """Of the directory."""
     client_id: _Text
+    """Of the application or the managed identity; by it requests name the identity."""
     authority_host: _Text | None = None
     """Default ``AZURE_AUTHORITY_HOST``, else the public cloud."""
     scopes: tuple[_Text, ...] = ()
-    """Tokens that are kept fresh before anybody asks; default the authority's Azure Resource Manager."""
+    """Tokens that are kept fresh before anybody asks, ``RESOURCE/.default``; default the authority's Azure Resource
+    Manager."""
     token_file: _Path | None = None
+    """The subject token, an absolute path; default the section's, then ``WIF_TOKEN_FILE``, then
+    ``AZURE_FEDERATED_TOKEN_FILE``."""
     audience: _Text | None = None
+    """What the token's ``aud`` must be; without it the cloud decides."""
 
 
 Identity = AwsIdentity | GcpIdentity | AzureIdentity
@@ -146,8 +161,10 @@ class AfterRefresh(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     command: tuple[_Text, ...] = ()
     """Program and arguments; no shell reads them."""
     signal: Literal["HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH", "CONT"] | None = None
+    """In place of a command: ``HUP``, ``INT``, ``QUIT``, ``TERM``, ``USR1``, ``USR2``, ``WINCH`` or ``CONT``."""
     process: _Text | None = None
-    """Name of the processes that get the signal; seen only where the pod shares its process namespace."""
+    """Name of the processes that get the signal; seen only where the pod shares its process namespace. With
+    ``pid_file`` the name that its process must have."""
     pid_file: _Path | None = None
     """File with the number of the process that gets the signal."""
 
@@ -156,8 +173,12 @@ class FileOutput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """A file for programs that only read files; rewritten before what it holds expires."""
 
     identity: _Name
+    """The name of one of the identities."""
     kind: Literal["aws-credentials", "gcp-access-token", "azure-token", "federated-token"]
+    """What is written: ``aws-credentials``, ``gcp-access-token``, ``azure-token``, or ``federated-token``, the subject
+    token itself."""
     path: _Path
+    """Absolute. Only ``aws-credentials`` may share a file, with a profile each."""
     mode: Annotated[int, Meta(ge=0o400, le=0o666)] = 0o600
     """In octal digits, ``0640`` or ``"0640"``: where another user's programs read it by their group."""
     scope: _Text | None = None
@@ -165,16 +186,18 @@ class FileOutput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     profile: _Text = "default"
     """Of ``aws-credentials``: the section of the file."""
     after: AfterRefresh | None = None
+    """What happens when it has been written: a command, or a signal."""
 
 
 class SidecarSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that ``wif sidecar serve`` and ``wif run`` are told."""
 
     identities: Annotated[Mapping[_Name, Identity], Meta(min_length=1)]
+    """Name and fields of each. Nowhere named, those of the webhooks' variables."""
     default: Mapping[Cloud, _Name] = {}
-    """Whom a request means that names nobody; a cloud's only identity is its default."""
+    """By cloud, the identity used by requests that name none; a cloud's only identity is its default."""
     token_file: _Path | None = None
-    """The subject token of identities that name none."""
+    """The subject token of identities that name none, an absolute path."""
     allow_hosts: tuple[_Host, ...] = ()
     """Hosts that may get subject tokens besides the clouds' own."""
     propagation_seconds: Annotated[int, Meta(ge=0, le=3600)] = 0
@@ -196,6 +219,7 @@ class SidecarSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     secret_mode: Literal[0o440, 0o444] = 0o440
     """In octal digits: ``0440``, or ``0444`` for a pod without fsGroup."""
     files: tuple[FileOutput, ...] = ()
+    """What is written for programs that only read files."""
     force_host_network: bool = False
     """Serve although the loopback address is the whole node's."""
 
