@@ -141,10 +141,15 @@ def read_plan(
     findings: list[Finding] = []
     winners: dict[str, str] = {}
     skipped: set[str] = set()
+    keeper = ""
     for name, dialect in dialects(settings):
         reading = dialect.read(effective, facts, settings)
         findings += reading.findings
-        parts += [part for part in reading.parts if part.cloud not in winners and part.cloud not in skipped]
+        new = [part for part in reading.parts if part.cloud not in winners and part.cloud not in skipped]
+        if keeper:
+            findings += [_token_beside(part, keeper) for part in new if part.audiences]
+        keeper = name if reading.keeps_tokens else keeper
+        parts += new
         for cloud in dict.fromkeys(part.cloud for part in reading.parts):
             if cloud in winners:
                 findings.append(_cloud_twice(account, cloud, winners[cloud], name))
@@ -162,6 +167,18 @@ def _cloud_twice(account: ServiceAccount, cloud: str, winner: str, loser: str) -
         "keep one of them",
         loser,
         cloud,
+    )
+
+
+def _token_beside(part: Part, keeper: str) -> Finding:
+    return Finding(
+        "sidecar-beside-tokens",
+        "warning",
+        f"the mode is sidecar, and the dialect {part.dialect} gives the identity of {part.cloud}: its token goes into "
+        "the containers themselves",
+        f"name it in the dialect {keeper}",
+        keeper,
+        part.cloud,
     )
 
 

@@ -217,6 +217,19 @@ def test_the_sidecar_is_for_identities_of_this_dialect() -> None:
     assert (finding.rule, finding.level) == ("annotation-without-effect", "warning")
 
 
+def test_a_sidecar_beside_the_identity_of_another_dialect_is_said() -> None:
+    settings = WebhookSettings(sidecar_image="registry.example/wif:1")
+    other = {"eks.amazonaws.com/role-arn": ROLE}
+    azure = {"wif.internal/azure.client-id": GUID, "wif.internal/azure.tenant-id": GUID}
+    for own in (dict[str, str](), azure):
+        (finding,) = check({"wif.internal/mode": "sidecar", **own, **other}, settings)
+        assert (finding.rule, finding.level, finding.cloud) == ("sidecar-beside-tokens", "warning", "aws")
+        assert "wif.internal/aws.role-arn" in finding.hint
+        assert not check({"wif.internal/mode": "files", **own, **other}, settings)
+    both = {"wif.internal/mode": "sidecar", "wif.internal/aws.role-arn": ROLE, **other}
+    assert not check(both, settings)
+
+
 # -- what the settings add -----------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from tests.pods_under_review import document, new_pod, part, plan_of
 from wif.admission.accounts import ServiceAccount
 from wif.admission.dialects import PodFacts
@@ -14,6 +16,7 @@ from wif.config.webhook import WebhookSettings
 
 SETTINGS = WebhookSettings(azure_tenant_id="00000000-0000-0000-0000-00000000000a")
 ROLE = {"eks.amazonaws.com/role-arn": "arn:aws:iam::111122223333:role/eks"}
+GUID = "11111111-2222-3333-4444-555555555555"
 NATIVE_ROLE = {"wif.internal/aws.role-arn": "arn:aws:iam::111122223333:role/native"}
 
 
@@ -54,6 +57,21 @@ def test_dialects_of_several_clouds_stand_together() -> None:
     said = plan({**ROLE, **azure}, facts)
     assert [each.cloud for each in said.parts] == ["aws", "azure"]
     assert not [each for each in said.findings if each.rule == "cloud-twice"]
+
+
+@pytest.mark.parametrize("said", [{"wif.internal/azure.client-id": GUID, "wif.internal/azure.tenant-id": GUID}, {}])
+def test_a_token_beside_a_sidecar_is_reported(said: dict[str, str]) -> None:
+    """It is injected: whose pods do not hold tokens has to know that they do."""
+    settings = WebhookSettings(sidecar_image="registry.example/wif:1")
+    mode = {"wif.internal/mode": "sidecar"}
+
+    def found(annotations: dict[str, str]) -> list[tuple[str, str, str]]:
+        made = read_plan(account(annotations), PodFacts(), settings, None)
+        return [(each.rule, each.level, each.cloud) for each in made.findings]
+
+    assert found({**ROLE, **said, **mode}) == [("sidecar-beside-tokens", "warning", "aws")]
+    assert found({**ROLE, **said}) == []
+    assert found({**said, **mode}) == []
 
 
 def test_a_cloud_that_the_pod_skips_is_not_given_by_another_dialect() -> None:

@@ -63,6 +63,8 @@ class Reading(NamedTuple):
 
     parts: tuple[Part, ...] = ()
     findings: tuple[Finding, ...] = ()
+    keeps_tokens: bool = False
+    """The containers of the pod are not meant to hold tokens themselves."""
 
 
 class Dialect(Protocol):

@@ -13,7 +13,10 @@ __all__ = ["check", "read"]
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from msgspec import structs
+
 from wif.admission.accounts import ServiceAccount
+from wif.admission.annotation_keys import NATIVE_TRIGGERS, clouds_given
 from wif.admission.dialects import PodFacts, Reading
 from wif.admission.dialects.native_choices import Choice, choices, lifetime, parse_pod
 from wif.admission.dialects.native_files import MOUNT_PATH, VOLUME, Files, files, role_session_name
@@ -55,11 +58,11 @@ def read(account: ServiceAccount, facts: PodFacts, settings: WebhookSettings) ->
         report_mode(chosen, facts, complaints, settings)
     findings = _together(said, complaints)
     if not chosen or is_denied(findings):
-        return Reading((), findings)
+        return Reading((), findings, keeps_tokens=wishes.is_sidecar)
     if wishes.is_sidecar:
         made = sidecar_parts(account, chosen, identities, lifetimes, facts, settings, complaints)
         parts = tuple(replace(part, identity=_becomes(choice.identity, account)) for choice, part in made)
-        return Reading(parts, _together(said, complaints))
+        return Reading(parts, _together(said, complaints), keeps_tokens=True)
     laid_out = files(account, identities, lifetimes, facts, settings)
     return Reading(tuple(_part(choice, laid_out, account, settings) for choice in chosen), findings)
 
@@ -70,15 +73,33 @@ def check(annotations: Mapping[str, str], settings: WebhookSettings) -> Sequence
     complaints = Complaints(settings.prefix, said.about)
     if said.is_sidecar and settings.sidecar_image is None:
         complaints.no_sidecar_image()
-    if said.is_sidecar and not said.identities:
+    if said.is_sidecar:
+        _report_others(annotations, said, complaints, settings)
+    return _together(said, complaints)
+
+
+def _report_others(
+    annotations: Mapping[str, str], said: Account, complaints: Complaints, settings: WebhookSettings
+) -> None:
+    """A sidecar is for the identities of this dialect; the tokens of others stand in every container."""
+    own = clouds_given(annotations, structs.replace(settings, dialects=("native",)))
+    others = sorted(clouds_given(annotations, settings) - own)
+    for cloud in others:
+        complaints.add(
+            "sidecar-beside-tokens",
+            f"annotation {complaints.start}mode is 'sidecar', and another dialect gives the identity of {cloud}: its "
+            "token goes into the containers themselves",
+            f"name it in this dialect: {complaints.start}{cloud}.{NATIVE_TRIGGERS[cloud][0]}",
+            level="warning",
+            cloud=cloud,
+        )
+    if not said.identities and not others:
         complaints.add(
             "annotation-without-effect",
-            f"annotation {complaints.start}mode is 'sidecar', and no annotation of {complaints.start} gives an "
-            "identity: those of other dialects get files",
+            f"annotation {complaints.start}mode is 'sidecar', and no annotation gives an identity",
             "name the identities in this dialect",
             level="warning",
         )
-    return _together(said, complaints)
 
 
 def _together(said: Account, complaints: Complaints) -> tuple[Finding, ...]:
