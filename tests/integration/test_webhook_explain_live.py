@@ -26,6 +26,7 @@ from tests.integration.explaining import (
     controller,
     with_sidecar,
 )
+from tests.integration.server_processes import until
 from wif.admission.guards import guards
 from wif.admission.patch import apply_patch
 from wif.admission.registration import RegistrationSettings, registration
@@ -199,16 +200,20 @@ def test_matching_says_what_the_api_server_does(cluster: ApiServer, explain: Exp
     explain.write("pod.yaml", {"kind": "Pod", "metadata": {"name": "probe", "namespace": "shop"}, "spec": SPEC})
     (found,) = explain.json("--pod", "pod.yaml", *live(cluster))["pods"]
     said = {row["name"] for row in found["cluster"]["registrations"] if row["matches"] == "yes"}
-    answer = requests.post(
-        f"{cluster.url}/api/v1/namespaces/shop/pods?dryRun=All",
-        json={"metadata": {"name": "probe"}, "spec": SPEC},
-        cert=(str(cluster.directory / "admin.crt"), str(cluster.directory / "admin.key")),
-        verify=str(cluster.directory / "ca.crt"),
-        timeout=30,
-    )
-    assert answer.status_code == 201, answer.text
-    warned = set(re.findall("seen by ([a-z-]+)", answer.headers["Warning"]))
-    assert warned == said & {row["name"] for row in policies} == {"every", "with-sub-resources"}
+    assert said & {row["name"] for row in policies} == {"every", "with-sub-resources"}
+
+    def warned() -> set[str]:
+        answer = requests.post(
+            f"{cluster.url}/api/v1/namespaces/shop/pods?dryRun=All",
+            json={"metadata": {"name": "probe"}, "spec": SPEC},
+            cert=(str(cluster.directory / "admin.crt"), str(cluster.directory / "admin.key")),
+            verify=str(cluster.directory / "ca.crt"),
+            timeout=30,
+        )
+        assert answer.status_code == 201, answer.text
+        return set(re.findall("seen by ([a-z-]+)", answer.headers.get("Warning", "")))
+
+    until(lambda: warned() == {"every", "with-sub-resources"}, what="the policies in force")
 
 
 def test_a_pod_that_runs_is_compared(cluster: ApiServer, explain: Explain) -> None:
