@@ -220,7 +220,7 @@ class Soak:
             self.tokens.swap()
 
     def _be_rude(self) -> None:
-        """Half a request, no request, an answer that is not read, a body that never comes; at times a thousand of them."""
+        """Half a request, no request, an unread answer, a body that never comes; at times a thousand of them."""
         whole = b"GET /aws HTTP/1.1\r\nHost: localhost\r\nAuthorization: wrong\r\n\r\n"
         bodiless = b"GET /aws HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n"
         for number in itertools.count():
