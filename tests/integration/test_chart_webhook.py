@@ -281,7 +281,9 @@ def test_the_servers_own_code_reads_what_the_chart_hands_it(tmp_path: Path) -> N
     data = {each["metadata"]["name"]: each["data"] for each in objects if each["kind"] == "ConfigMap"}
     read = load_webhook(yaml.safe_load(data[f"{RELEASE}-webhook-config"]["wif.yaml"])["webhook"])
     [pod] = [pod_template(each) for each in objects if each["kind"] == "Deployment"]
-    assert read == load_webhook(settings | {"sidecar_image": pod["spec"]["containers"][0]["image"]})
+    [server] = pod["spec"]["containers"]
+    of_release = {"sidecar_image": server["image"], "sidecar_pull_policy": server["imagePullPolicy"]}
+    assert read == load_webhook(settings | of_release)
     platform = read_platform(data[f"{RELEASE}-webhook-platform"], read)
     assert platform.settings.azure_tenant_id == PLATFORM["defaults"]["azure_tenant_id"]
     [entry] = platform.entries
@@ -292,7 +294,8 @@ def test_the_servers_own_code_reads_what_the_chart_hands_it(tmp_path: Path) -> N
 def test_sidecars_are_of_another_image_or_of_none_where_the_settings_say_so(image: str | None, tmp_path: Path) -> None:
     objects = rendered("ns", _values(settings={"sidecar_image": image}), tmp_path)
     [data] = [each["data"] for each in objects if each["metadata"]["name"] == f"{RELEASE}-webhook-config"]
-    assert load_webhook(yaml.safe_load(data["wif.yaml"])["webhook"]).sidecar_image == image
+    read = load_webhook(yaml.safe_load(data["wif.yaml"])["webhook"])
+    assert (read.sidecar_image, read.sidecar_pull_policy) == (image, None)
 
 
 # -- rights ------------------------------------------------------------------------------------------------------------

@@ -68,6 +68,7 @@ _ROWS = (
     Option("azure_layout", "Where the token stands. Default: v1.6.", choices=("v1.5", "v1.6", "hashed")),
     Option("azure_token_endpoint", "Proxy in the cluster that exchanges tokens: audience and so on.", OBJECT),
     Option("sidecar_image", "Image of wif for the mode sidecar. Default: none, the mode is refused.", metavar="IMAGE"),
+    Option("sidecar_pull_policy", "Of that image.", choices=("Always", "IfNotPresent", "Never")),
     Option("sidecar_resources", "Resources of the sidecar, as in a pod.", OBJECT),
     Option("sidecar_env", "Further variables of the sidecar, such as HTTPS_PROXY.", OBJECT),
     Option("sidecar_uid", "User and group of the sidecar. Default: 64829.", NUMBER, "UID"),

@@ -116,6 +116,8 @@ class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     sidecar_image: _Text | None = None
     """Has ``wif`` as its entry point. None: pods that ask for the mode ``sidecar`` are refused."""
+    sidecar_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    """As in a pod. None: the API server's default, by the image's tag."""
     sidecar_resources: Mapping[str, Any] | None = None
     """As in a pod. None: 10m of CPU and 64Mi of memory are requested, memory is limited to 128Mi."""
     sidecar_env: Mapping[_Variable, _Text] = {}

@@ -133,11 +133,13 @@ def test_the_container() -> None:
     assert [entry["name"] for entry in made["env"]] == ["IDENTITY_HEADER", "WIF_POD_IP", "WIF_HOST_IP"]
     assert made["env"][0]["value"] == POD_SECRET
     assert made["resources"]["limits"] == {"memory": "128Mi"}
+    assert "imagePullPolicy" not in made
 
 
 def test_what_the_settings_say_of_it() -> None:
     settings = WebhookSettings(
         sidecar_image=IMAGE,
+        sidecar_pull_policy="Never",
         sidecar_resources={"limits": {"cpu": "1"}},
         sidecar_env={"HTTPS_PROXY": "http://proxy.example:3128"},
         sidecar_uid=None,
@@ -149,6 +151,7 @@ def test_what_the_settings_say_of_it() -> None:
     part = parts(AZURE, settings=settings)[GUID]
     made = container(part)
     assert made["resources"] == {"limits": {"cpu": "1"}}
+    assert made["imagePullPolicy"] == "Never"
     assert made["env"][0] == {"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"}
     assert not {"runAsUser", "runAsGroup"} & set(made["securityContext"])
     assert made["startupProbe"]["httpGet"]["port"] == 9002

@@ -321,6 +321,7 @@ def _container(
     return {
         "name": SIDECAR,
         "image": settings.sidecar_image,
+        **({} if settings.sidecar_pull_policy is None else {"imagePullPolicy": settings.sidecar_pull_policy}),
         "args": ["sidecar", "serve", "--config-file", f"{MOUNT_PATH}/{_SETTINGS_FILE}"],
         "env": [
             *({"name": name, "value": value} for name, value in settings.sidecar_env.items()),

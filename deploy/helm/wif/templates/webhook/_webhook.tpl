@@ -13,7 +13,7 @@
 {{- define "wif.webhook.written" -}}
 {{- $settings := deepCopy .Values.webhook.settings -}}
 {{- if not (hasKey $settings "sidecar_image") -}}
-{{- $_ := set $settings "sidecar_image" (include "wif.image" .) -}}
+{{- $settings = merge $settings (dict "sidecar_image" (include "wif.image" .) "sidecar_pull_policy" .Values.image.pullPolicy) -}}
 {{- end -}}
 {{- toYaml $settings -}}
 {{- end -}}
