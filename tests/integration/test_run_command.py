@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -284,6 +285,48 @@ def test_stdin_stdout_and_stderr_are_the_program_s(runner: Runner) -> None:
     assert err.endswith("told\n")
 
 
+@one_python
+def test_the_program_has_the_descriptors_that_wif_was_given_and_none_of_wif_s(runner: Runner) -> None:
+    """A shell's ``<(…)``, make's jobserver and systemd's sockets are descriptors by number."""
+    program = """
+import json, os
+print(json.dumps([number for number in range(64) if os.path.exists(f"/dev/fd/{number}")]), os.read(9, 99).decode())
+"""
+    words = shlex.join([sys.executable, "-m", "wif", "run", "--", sys.executable, "-c", program])
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"exec 9< <(echo handed on); {words}"],
+        env=runner.environment(),
+        cwd=runner.folder,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+        check=True,
+    )
+    open_ones, _, told = done.stdout.strip().partition("] ")
+    assert told == "handed on"
+    assert json.loads(f"{open_ones}]") == [0, 1, 2, 9], "nothing of wif's own"
+
+
+@one_python
+@pytest.mark.parametrize("status", [0, 7])
+def test_the_status_is_right_where_the_parent_ignores_sigchld(pod: LedPod, runner: Runner, status: int) -> None:
+    """Ignored signals outlast exec; a child's status would be nobody's, the token command's included."""
+    ignoring = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", ignoring, *_wif("--token-command", f"cat {pod.tokens / 'aws'}")]
+    done = subprocess.run(
+        [*command, "--aws-role-arn", ROLE, "--", "/bin/sh", "-c", f"exit {status}"],
+        env=runner.environment(with_identities=False),
+        cwd=runner.folder,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (status, "")
+
+
 # -- signals -------------------------------------------------------------------------------------------------------
 
 TELLING = """
@@ -509,6 +552,74 @@ print("continued", flush=True)
     terminal.until("prompt> ")
     terminal.type("exit 0\n")
     assert terminal.end() == 0
+
+
+class Job(Terminal):
+    """``wif run`` as a job of an interactive shell."""
+
+    def __init__(self, runner: Runner, *program: str) -> None:
+        super().__init__(runner, ["/bin/bash", "--norc", "--noprofile", "-i"])
+        self.words = shlex.join(_wif("--log-level", "error", "--", *program))
+        self.type("PS1='prompt> '\n")
+        self.until("\nprompt> ")
+
+    def leave(self) -> None:
+        self.type("exit 0\n")
+        assert self.end() == 0
+
+
+@one_python
+@pytest.mark.parametrize("attempt", range(4))
+def test_a_job_that_reads_from_the_background_goes_on_in_the_foreground(runner: Runner, attempt: int) -> None:
+    """The system stops the whole group by SIGTTIN; ``fg`` continues it, and nothing of ours stops it again."""
+    job = Job(runner, "/bin/sh", "-c", "echo read''ing; read line; echo it is \"$line\"")
+    job.type(f"{job.words} &\n")
+    job.until("reading")
+    job.type("while jobs | grep -q Running; do sleep 0.05; done; echo has stop''ped\n")
+    job.until("has stopped")
+    job.until("prompt> ")
+    job.type("fg\n")
+    job.until("echo it is")  # the shell names the job that it continues
+    job.until("\n")
+    time.sleep(0.1 * attempt)
+    job.type("typed\n")
+    job.until("it is typed")
+    job.until("prompt> ")
+    job.leave()
+
+
+@one_python
+def test_a_key_stops_the_job_and_it_goes_on_in_the_foreground(runner: Runner) -> None:
+    job = Job(runner, "/bin/sh", "-c", "echo read''ing; while read line; do echo it is \"$line\"; done")
+    job.type(f"{job.words}\n")
+    job.until("reading")
+    for number in range(3):
+        job.type("\x1a")
+        job.until("Stopped")
+        job.until("prompt> ")
+        job.type("fg\n")
+        job.until("\n")
+        job.until("\n")
+        job.type(f"number {number}\n")
+        job.until(f"it is number {number}")
+    job.type("\x04")
+    job.until("prompt> ")
+    job.leave()
+
+
+@one_python
+def test_a_job_that_was_stopped_as_a_whole_goes_on_in_the_foreground(runner: Runner) -> None:
+    job = Job(runner, "/bin/sh", "-c", "sleep 0.5; echo read''ing; read line; echo it is \"$line\"")
+    job.type(f"{job.words} & sleep 2; kill -STOP %1; echo has stop''ped\n")
+    job.until("has stopped")
+    job.until("prompt> ")
+    job.type("fg\n")
+    job.until("\n")
+    job.until("\n")
+    job.type("typed\n")
+    job.until("it is typed")
+    job.until("prompt> ")
+    job.leave()
 
 
 def _end_orphans(runner: Runner) -> None:

@@ -7,20 +7,25 @@ process alone is handed on. A shell that stops or continues the job meets both.
 
 from __future__ import annotations
 
-__all__ = ["Child", "ProgramNotFound", "ProgramNotRunnable"]
+__all__ = ["Child", "ProgramNotFound", "ProgramNotRunnable", "expect_children"]
 
 import asyncio
 import ctypes
 import errno
+import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 from wif.errors import ConfigurationError
+
+_LOGGER = logging.getLogger("wif.run")
 
 _FORWARDED = (
     "SIGTERM",
@@ -34,8 +39,15 @@ _FORWARDED = (
     "SIGCONT",
     "SIGALRM",
 )
-_BY_TERMINAL = ("SIGINT", "SIGQUIT", "SIGWINCH", "SIGTSTP")
-"""What a terminal sends to every process of the group in its foreground."""
+_BY_TERMINAL = ("SIGINT", "SIGQUIT", "SIGWINCH", "SIGTSTP", "SIGCONT")
+"""What a terminal, or its shell, sends to every process of the group in its foreground.
+
+A second SIGCONT would come late, and undo a stop by the next key.
+"""
+_BY_READING = (signal.SIGTTIN, signal.SIGTTOU)
+"""What the system sends to every process of a group that uses the terminal from the background."""
+_CONTINUED_SECONDS = 0.02
+"""For who continues a whole group to have reached each process of it."""
 _PR_GET_CHILD_SUBREAPER = 37
 _REAP_SECONDS = 0.5
 _SETTLE_SECONDS = 0.05
@@ -52,6 +64,15 @@ class ProgramNotRunnable(ConfigurationError):
     """The program is there and cannot be run: 126 to a shell."""
 
     exit_status = 126
+
+
+def expect_children() -> None:
+    """Have the system tell how children end, also where this process' parent ignored SIGCHLD, which exec keeps.
+
+    Else every child ends unseen, and its status is nobody's.
+    """
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 class Child:
@@ -77,18 +98,24 @@ class Child:
     def start(self) -> None:
         """Run it, on the running event loop of the main thread; from now on signals are handed on.
 
+        It has every descriptor that this process was given: a shell's ``<(…)``, make's jobserver, sockets of systemd.
+        Those of this process' own are kept from it by PEP 446.
+
         Raises:
             ProgramNotFound, ProgramNotRunnable: config-invalid.
         """
         loop = self._loop = asyncio.get_running_loop()
         self._status = loop.create_future()
+        expect_children()
         for name in _FORWARDED:  # before it runs: what comes meanwhile waits for the loop's next turn
             number = getattr(signal, name, None)
             # what is ignored, as nohup and shells' background jobs have it, is ignored by the child as well
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, self._on_signal, number)
         try:
-            self._process = subprocess.Popen(self._command, env=self._environ)  # noqa: S603  # what the caller typed
+            self._process = subprocess.Popen(  # noqa: S603  # what the caller typed
+                self._command, env=self._environ, close_fds=False
+            )
         except (OSError, ValueError) as error:
             raise _not_run(self._command[0], error) from error
         threading.Thread(target=self._watch, args=(self._process.pid,), name="wif-child", daemon=True).start()
@@ -117,7 +144,7 @@ class Child:
 
     def _on_signal(self, number: signal.Signals) -> None:
         if number.name in _BY_TERMINAL and _is_foreground():
-            return  # the terminal has sent it to the child as well
+            return  # it was sent to the child as well; whether by the terminal, no portable call tells
         self.send(number)
         if number == signal.SIGTERM and self._kill_after is not None and self._loop is not None:
             self._loop.call_later(self._kill_after, self.send, signal.SIGKILL)
@@ -131,29 +158,28 @@ class Child:
 
     def _watch(self, pid: int) -> None:
         """Wait for its end, in a thread; stop with it where a shell waits for the job to stop."""
-        while True:
-            try:
-                _, status = os.waitpid(pid, os.WUNTRACED)
-            except ChildProcessError:
-                self._tell(0)
-                return
-            if not os.WIFSTOPPED(status):
-                code = os.waitstatus_to_exitcode(status)
-                self._tell(code if code >= 0 else 128 - code)
-                return
-            if _is_foreground():
+        seen = _Seen()
+        while not seen.is_over:
+            seen = _stop_or_end(pid)
+            if seen.stopped_by is None:
+                continue
+            # one that used the terminal from the background was stopped with its whole group, this process included:
+            # who reads this has been continued
+            if seen.stopped_by in _BY_READING or not _is_foreground():
+                _is_still_stopped(pid)
+                continue
+            time.sleep(_CONTINUED_SECONDS)
+            if _is_still_stopped(pid):
                 os.kill(os.getpid(), signal.SIGSTOP)
-
-    def _tell(self, status: int) -> None:
-        def tell() -> None:
-            if self._status is not None and not self._status.done():
-                self._status.set_result(status)
-            if self._process is not None:
-                self._process.returncode = status  # waited for: subprocess has nothing to do any more
-
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended: nobody waits any more
-                self._loop.call_soon_threadsafe(tell)
+                self._loop.call_soon_threadsafe(self._tell, pid, seen.status)
+
+    def _tell(self, pid: int, status: int | None) -> None:
+        if self._status is not None and self._process is not None and not self._status.done():
+            # waited for here, where signals are sent: until now its number is its own
+            self._process.returncode = status = _exit_status(pid, status)
+            self._status.set_result(status)
 
     # -- orphans -----------------------------------------------------------------------------------------------
 
@@ -166,6 +192,48 @@ class Child:
                 if _a_zombie() == zombie:  # nobody here waits for it
                     with suppress(ChildProcessError):
                         os.waitpid(zombie, os.WNOHANG)
+
+
+class _Seen(NamedTuple):
+    """What the system says of a child."""
+
+    stopped_by: int | None = None
+    """The signal."""
+    is_over: bool = False
+    status: int | None = None
+    """As waitpid has it; None: nobody has waited for its end yet."""
+
+
+def _stop_or_end(pid: int) -> _Seen:
+    """Wait for either, without taking it."""
+    try:
+        if not hasattr(os, "waitid"):  # macOS before Python 3.13
+            _, status = os.waitpid(pid, os.WUNTRACED)
+            return _Seen(os.WSTOPSIG(status)) if os.WIFSTOPPED(status) else _Seen(is_over=True, status=status)
+        found = os.waitid(os.P_PID, pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
+    except ChildProcessError:
+        return _Seen(is_over=True)
+    return _Seen(found.si_status) if found is not None and found.si_code == os.CLD_STOPPED else _Seen(is_over=True)
+
+
+def _is_still_stopped(pid: int) -> bool:
+    """Take note of a stop; False where the child was continued since, or has ended."""
+    if not hasattr(os, "waitid"):
+        return True
+    try:
+        return os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG) is not None
+    except ChildProcessError:
+        return False
+
+
+def _exit_status(pid: int, status: int | None) -> int:
+    """Of what has ended, as a shell says it."""
+    try:
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1] if status is None else status)
+    except ChildProcessError:
+        _LOGGER.error("how the program ended is not known: it was waited for by somebody else")
+        return 1
+    return code if code >= 0 else 128 - code
 
 
 def _a_zombie() -> int | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from wif.serve.child import expect_children
 from wif.serve.first_credentials import first_credentials
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ async def run_program(
     Raises:
         WifError: there is no credential, or no program.
     """
+    expect_children()  # commands are run before the program
     try:
         with _stopped_by_signals(child):
             for server in servers:
