@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import subprocess
@@ -41,7 +42,8 @@ def act(*files: FileOutput, environ: dict[str, str] | None = None, seconds: floa
         afterwards = Afterwards(os.environ if environ is None else environ, command_seconds=seconds)
         for _ in range(times):
             for file in files:
-                afterwards.begin(file, (SECRET,))
+                afterwards.know(file.path, [SECRET])
+                afterwards.begin(file)
         while len(asyncio.all_tasks()) > 1:
             await asyncio.sleep(0.01)
         return afterwards
@@ -69,6 +71,40 @@ def test_a_signal_by_pid_file(tmp_path: Path) -> None:
         done = act(output(tmp_path, signal="HUP", pid_file=str(tmp_path / "pid")))
         assert child.wait(WAIT_SECONDS) == 0
         assert done.failures == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of processes are read from /proc")
+@pytest.mark.parametrize("by_descriptor", [True, False])
+def test_a_pid_file_whose_number_is_another_program_s_by_now(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, by_descriptor: bool
+) -> None:
+    if not by_descriptor:
+        monkeypatch.delattr(os, "pidfd_open", raising=False)
+    (tmp_path / "wif-named").symlink_to(os.path.realpath(sys.executable))
+    with listener(str(tmp_path / "wif-named")) as child:
+        (tmp_path / "pid").write_text(str(child.pid))
+        stale = output(tmp_path, signal="HUP", pid_file=str(tmp_path / "pid"), process="wif-other")
+        assert act(stale).failures == 1
+        assert f"process {child.pid} gets no signal: it is not called wif-other" in caplog.text
+        assert child.poll() is None
+        right = output(tmp_path, signal="HUP", pid_file=str(tmp_path / "pid"), process="wif-named")
+        assert act(right).failures == 0
+        assert child.wait(WAIT_SECONDS) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only where a descriptor can mean a process")
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM])
+def test_a_sandbox_that_refuses_descriptors_of_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(_: int) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    with listener() as child:
+        (tmp_path / "pid").write_text(str(child.pid))
+        assert send_signal(AfterRefresh(signal="HUP", pid_file=str(tmp_path / "pid")))
+        assert child.wait(WAIT_SECONDS) == 0
 
 
 @pytest.mark.parametrize("content", ["", "0", "-1", "no number", "self"])
@@ -122,6 +158,51 @@ def test_what_a_command_prints_is_cut_and_redacted(tmp_path: Path, caplog: pytes
     for start in range(len(SECRET) - 12):
         assert SECRET[start : start + 12] not in logged
     assert len(logged) < 50_000
+
+
+def test_what_the_file_held_before_holds_meanwhile_and_holds_for_others_is_redacted_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = [f"{name}-of-an-identity" for name in ("previous", "present", "neighbour", "coming")]
+    words = ("/bin/sh", "-c", f"touch {tmp_path}/began; while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; echo $0")
+    file = output(tmp_path, command=(*words, " ".join([*texts, "forgotten-by-now", "and no secret"])))
+
+    async def rewrite_meanwhile() -> None:
+        afterwards = Afterwards(os.environ, command_seconds=WAIT_SECONDS)
+        afterwards.know(file.path, [texts[0]])
+        afterwards.know(file.path, texts[1:3])
+        afterwards.begin(file)
+        while not (tmp_path / "began").exists():
+            await asyncio.sleep(0.01)
+        afterwards.know(file.path, texts[2:])
+        (tmp_path / "go").touch()
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0.01)
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(rewrite_meanwhile())
+    printed = caplog.records[-1].wif["output"]  # type: ignore[attr-defined]  # extra=
+    assert printed == "(secret) (secret) (secret) (secret) forgotten-by-now and no secret"
+
+
+def test_what_no_command_can_have_read_any_more_is_forgotten(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    words = ("forgotten-by-now", "credential-before", "credential-of-now")
+    file = output(tmp_path, command=("echo", *words))
+
+    async def hold_one_after_another() -> None:
+        afterwards = Afterwards(os.environ, command_seconds=1.0)
+        afterwards.know(file.path, words[:1])
+        afterwards.know(file.path, words[1:2])
+        await asyncio.sleep(2.1)
+        afterwards.know(file.path, words[2:])
+        afterwards.begin(file)
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0.01)
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(hold_one_after_another())
+    printed = caplog.records[-1].wif["output"]  # type: ignore[attr-defined]  # extra=
+    assert printed == "forgotten-by-now (secret) (secret)"
 
 
 @pytest.mark.parametrize(

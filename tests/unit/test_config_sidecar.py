@@ -84,7 +84,7 @@ secret_mode: 0444
 files:
 - {identity: app, kind: aws-credentials, path: /f/aws, mode: 0640, profile: prod}
 - {identity: reports, kind: gcp-access-token, path: /f/gcp, after: {signal: HUP, process: nginx}}
-- {identity: graph, kind: azure-token, path: /f/azure, scope: z, after: {signal: USR1, pid_file: /run/pid}}
+- {identity: graph, kind: azure-token, path: /f/azure, scope: z, after: {signal: USR1, pid_file: /run/pid, process: app}}
 - {identity: graph, kind: federated-token, path: /f/raw, after: {command: [reload, now]}}
 - {identity: app, kind: federated-token, path: /f/raw2, after: null}
 force_host_network: true
@@ -290,15 +290,11 @@ def test_what_refers_to_a_broken_identity_is_not_wrong_for_that() -> None:
         ),
         (
             of(AWS, files=[FILE | {"after": {"signal": "HUP"}}]),
-            "files[0].after must have one of process and pid_file with a signal",
-        ),
-        (
-            of(AWS, files=[FILE | {"after": {"signal": "HUP", "process": "x", "pid_file": "/p"}}]),
-            "files[0].after must have one of process and pid_file with a signal",
+            "files[0].after must have process or pid_file or both with a signal",
         ),
         (
             of(AWS, files=[FILE | {"after": {"command": ["x"], "process": "x"}}]),
-            "files[0].after must have one of process and pid_file with a signal, and none without",
+            "files[0].after must have process or pid_file or both with a signal, and none without",
         ),
         (of(AWS, files=[FILE | {"after": {"signal": "KILL"}}]), "files[0].after.signal is wrong: expected HUP or INT"),
         (of(AWS, force_host_network=1), "force_host_network is wrong: expected true or false, got a whole number"),

@@ -407,11 +407,11 @@ class _Draft:
         after = self._problems.struct(AfterRefresh, value, place)
         if after is None:
             return None
-        receivers = sum(each is not None for each in (after.process, after.pid_file))
+        has_receiver = after.process is not None or after.pid_file is not None
         if bool(after.command) == (after.signal is not None):
             self._problems.add(place, "must have either command or signal")
-        elif receivers != (after.signal is not None):
-            self._problems.add(place, "must have one of process and pid_file with a signal, and none without")
+        elif has_receiver != (after.signal is not None):
+            self._problems.add(place, "must have process or pid_file or both with a signal, and none without")
         else:
             return after
         return None

@@ -1,7 +1,7 @@
 """What happens when a file has been written anew: a process gets a signal, or a command is run.
 
-No shell, a bounded time, one at a time for each file; what a command prints goes to the log, with the credential
-taken out of it.
+No shell, a bounded time, one at a time for each file; what a command prints goes to the log, without the credentials
+that the file has held since the command began or just before.
 """
 
 from __future__ import annotations
@@ -9,17 +9,23 @@ from __future__ import annotations
 __all__ = ["Afterwards", "processes_named", "send_signal"]
 
 import asyncio
+import errno
+import itertools
 import logging
 import os
 import signal
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
 
+from wif.core.freshness import MAX_SUBJECT_TOKEN_BYTES
 from wif.edges.files import read_bounded
 from wif.serve.commands import CommandFailed, run_command
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from wif.config.sidecar import AfterRefresh, FileOutput
 
 _LOGGER = logging.getLogger("wif.serve")
@@ -28,9 +34,21 @@ COMMAND_SECONDS = 30.0
 """For one command: then it is ended with all that it started."""
 _OUTPUT_BYTES = 4096
 """Of a command's output that the log shows."""
+_MARGIN_BYTES = MAX_SUBJECT_TOKEN_BYTES
+"""Read beyond it, so that a secret at the cut is seen as a whole."""
+_SHORTEST_SECRET = 8
+"""Of a part between dots: what is shorter is found everywhere."""
 _COMM_BYTES = 15
 """As much of a program's name as the kernel keeps."""
 _SECRET_VARIABLES = ("IDENTITY_HEADER",)
+
+
+class _Held(NamedTuple):
+    """What a file held for a while."""
+
+    since: float
+    """On the monotonic clock."""
+    secrets: tuple[str, ...]
 
 
 class Afterwards:
@@ -44,53 +62,58 @@ class Afterwards:
         self._environ = {name: value for name, value in environ.items() if name not in _SECRET_VARIABLES}
         self._command_seconds = command_seconds
         self._tasks: dict[FileOutput, asyncio.Task[None]] = {}
-        self._again: dict[FileOutput, tuple[str, ...]] = {}
+        self._again: set[FileOutput] = set()
+        self._held: dict[str, tuple[_Held, ...]] = {}
         self.failures = 0
         """Commands that failed and signals that reached nobody."""
 
-    def begin(self, file: FileOutput, secrets: tuple[str, ...]) -> None:
-        """Do what the file asks for, on the running event loop.
+    def know(self, path: str, secrets: Iterable[str]) -> None:
+        """Keep what a file is about to hold out of the log. One thread at a time for each path.
 
-        Args:
-            file: it has been written.
-            secrets: what it holds, to be kept out of the log.
+        What it held before stays known for as long as a command may run that has read it, and twice that.
         """
+        now = _Held(time.monotonic(), tuple(secrets))
+        oldest = now.since - 2 * self._command_seconds
+        held = (*self._held.get(path, ()), now)
+        self._held[path] = (*(each for each, later in itertools.pairwise(held) if later.since > oldest), now)
+
+    def begin(self, file: FileOutput) -> None:
+        """Do what a file asks for that has been written, on the running event loop."""
         if file.after is None:
             return
         if file in self._tasks:
-            self._again[file] = secrets  # the command under way may have read the file before
+            self._again.add(file)  # the command under way may have read the file before
             return
-        self._tasks[file] = asyncio.get_running_loop().create_task(self._act(file, file.after, secrets))
+        self._tasks[file] = asyncio.get_running_loop().create_task(self._act(file, file.after))
 
-    async def _act(self, file: FileOutput, after: AfterRefresh, secrets: tuple[str, ...]) -> None:
+    async def _act(self, file: FileOutput, after: AfterRefresh) -> None:
         try:
             if after.command:
-                is_done = await self._run(file, after.command, secrets)
+                is_done = await self._run(file, after.command)
             else:
                 is_done = await asyncio.to_thread(send_signal, after)
             self.failures += not is_done
         finally:
             del self._tasks[file]
         if file in self._again:
-            self.begin(file, self._again.pop(file))
+            self._again.remove(file)
+            self.begin(file)
 
-    async def _run(self, file: FileOutput, command: Sequence[str], secrets: tuple[str, ...]) -> bool:
+    async def _run(self, file: FileOutput, command: Sequence[str]) -> bool:
         fields = {"identity": file.identity, "program": command[0]}
-        longest = max(map(len, secrets), default=0)
+        limit = _OUTPUT_BYTES + _MARGIN_BYTES
         try:
             status, printed = await run_command(
                 command,
                 environ={**self._environ, "WIF_FILE": file.path, "WIF_IDENTITY": file.identity},
-                limit_bytes=_OUTPUT_BYTES + longest,
+                limit_bytes=limit,
                 timeout_seconds=self._command_seconds,
                 with_stderr=True,
             )
         except CommandFailed as error:
             _LOGGER.error("the command after a refresh %s", error, extra={"wif": fields})
             return False
-        text = _redacted(printed.decode(errors="replace"), secrets)
-        if len(printed) == _OUTPUT_BYTES + longest:
-            text = text[: max(0, len(text) - longest)]  # the cut may have gone through a secret
+        text = _redacted(printed, self._held.get(file.path, ()), is_cut=len(printed) == limit)
         level = logging.INFO if status == 0 else logging.ERROR
         _LOGGER.log(
             level, "the command after a refresh ended", extra={"wif": fields | {"status": status, "output": text}}
@@ -98,12 +121,15 @@ class Afterwards:
         return status == 0
 
 
-def _redacted(text: str, secrets: Sequence[str]) -> str:
-    for secret in secrets:
-        for part in (secret, *secret.split(".")):
-            if len(part) >= 8:
-                text = text.replace(part, "(secret)")
-    return "".join(c if c.isprintable() else " " for c in text).strip()
+def _redacted(printed: bytes, held: Iterable[_Held], *, is_cut: bool) -> str:
+    secrets = {secret for each in held for secret in each.secrets}
+    parts = {part for secret in secrets for part in (secret, *secret.split(".")) if len(part) >= _SHORTEST_SECRET}
+    text = printed.decode(errors="replace")
+    for part in sorted(parts, key=len, reverse=True):  # what contains another goes first
+        text = text.replace(part, "(secret)")
+    if is_cut:  # perhaps through a secret
+        text = text[: max(0, len(text) - max(map(len, secrets), default=0))]
+    return "".join(c if c.isprintable() else " " for c in text[:_OUTPUT_BYTES]).strip()
 
 
 def send_signal(after: AfterRefresh) -> bool:
@@ -112,7 +138,12 @@ def send_signal(after: AfterRefresh) -> bool:
     number, reached = signal.Signals[f"SIG{after.signal}"], 0
     for each in found:
         try:
-            os.kill(each, number)
+            with _held_fast(each) as descriptor:
+                _require_name(each, after.process)
+                if descriptor is not None:
+                    signal.pidfd_send_signal(descriptor, number)  # type: ignore[attr-defined,unused-ignore]  # Linux
+                else:
+                    os.kill(each, number)
         except OSError as error:
             _LOGGER.error("process %d gets no signal: %s", each, error.strerror)
         else:
@@ -121,6 +152,30 @@ def send_signal(after: AfterRefresh) -> bool:
         what = "the pid file names none" if after.pid_file is not None else "none of that name is seen from here"
         _LOGGER.warning("no process gets the signal %s: %s", number.name, what)
     return reached > 0
+
+
+@contextmanager
+def _held_fast(number: int) -> Iterator[int | None]:
+    """A descriptor that means the process which has this number now, also when another one has it later; None where
+    the system has none."""
+    descriptor: int | None = None
+    if hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal"):
+        try:
+            descriptor = os.pidfd_open(number)
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EPERM):  # an old kernel, a sandbox that does not know the call
+                raise
+    try:
+        yield descriptor
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _require_name(number: int, name: str | None) -> None:
+    """Raises OSError where the process has another name than the settings say."""
+    if name is not None and not _is_named(f"/proc/{number}", name):
+        raise OSError(errno.ESRCH, f"it is not called {name}")
 
 
 def _named_by_file(path: str) -> list[int]:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wif.clouds.aws_credentials_file import foreign_profiles, with_profiles
+from wif.clouds.aws_credentials_file import foreign_profiles, secrets_in, with_profiles
 from wif.edges.files import NotRegular, read_bounded, replace_file
 from wif.errors import ConfigurationError, WifError
 from wif.exchange.clocks import SYSTEM, Clocks
@@ -195,7 +195,7 @@ class SidecarFiles:
                 if isinstance(content, WifError):
                     failures.append(content)
                 elif output in changed and not is_first and isinstance(content, _Content):
-                    self.afterwards.begin(output.settings, content.secrets())
+                    self.afterwards.begin(output.settings)
         return failures
 
     def _held(self, file: FileOutput) -> _Content | WifError | None:
@@ -225,7 +225,11 @@ class SidecarFiles:
         ]
         if not changed:
             return []
+        held = [each for output in outputs for each in (right.get(id(output)), output.written) if each is not None]
+        secrets = [secret for each in held for secret in each.secrets()]
         try:
+            there_already = secrets_in(_shared_text(path)) if outputs[0].settings.kind == _AWS else ()
+            self.afterwards.know(path, (*secrets, *there_already))  # before a command can read them
             _write(path, outputs, right)
         except WifError as error:
             failure = error

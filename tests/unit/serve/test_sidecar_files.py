@@ -10,6 +10,7 @@ import os
 import stat
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,16 @@ from tests.unit.exchange.canned import (
     google_token,
     subject_token,
 )
-from wif.config.sidecar import AwsIdentity, AzureIdentity, FileOutput, GcpIdentity, Identity, SidecarSettings
+from wif.config.sidecar import (
+    AfterRefresh,
+    AwsIdentity,
+    AzureIdentity,
+    FileOutput,
+    GcpIdentity,
+    Identity,
+    SidecarSettings,
+)
+from wif.core.flow import Request, Response
 from wif.core.freshness import Limits
 from wif.errors import ConfigurationError, UnavailableError, WifError
 from wif.exchange.clocks import Clocks
@@ -359,6 +369,40 @@ def test_profiles_beside_ours_stay(bench: Bench) -> None:
         assert path.read_text().startswith("[mine]\naws_access_key_id = AKIAMINE\n[default]\n")
 
     bench.run(bench.file("aws-credentials"), scenario=scenario)
+
+
+def test_no_secret_of_a_shared_file_comes_into_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A command that shows the whole file shows the profiles of others as well, and what it held before."""
+    made: list[Bench] = []
+
+    def distinct(request: Request) -> Response:
+        serial = made[0].sender.count("AssumeRoleWithWebIdentity")
+        answer = aws_keys(serial, life_seconds=2 if b"other" in request.body else 3600)
+        for name in (b"sec/ret", b"session-token"):
+            answer = replace(answer, body=answer.body.replace(name, b"%s-%d" % (name, serial)))
+        return answer
+
+    bench = Bench(tmp_path, {"AssumeRoleWithWebIdentity": [distinct]})
+    made.append(bench)
+    path = bench.folder / "file"
+    path.write_text("[mine]\naws_access_key_id = AKIAMINE\naws_secret_access_key = foreign-secret\n")
+    show = AfterRefresh(command=("/bin/sh", "-c", 'cat "$WIF_FILE"; sleep 0.5; cat "$WIF_FILE"'))
+
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: bench.sender.count("AssumeRoleWithWebIdentity") >= 5)
+        await until(lambda: caplog.text.count("the command after a refresh ended") >= 3)
+
+    with caplog.at_level(logging.INFO):
+        bench.run(
+            bench.file("aws-credentials", after=show),
+            bench.file("aws-credentials", identity="other", profile="second", after=show),
+            scenario=scenario,
+        )
+    fields: list[dict[str, Any]] = [getattr(record, "wif", {}) for record in caplog.records]
+    printed = [each["output"] for each in fields if "output" in each]
+    assert printed
+    assert "(secret)" in "".join(printed)
+    assert not [each for each in printed if "sec/ret" in each or "session-token" in each or "foreign-secret" in each]
 
 
 def test_other_files_are_kept_after_a_reload(bench: Bench) -> None:
