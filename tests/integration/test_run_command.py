@@ -103,6 +103,25 @@ credentials, project = google.auth.default()
 credentials.refresh(google.auth.transport.requests.Request())
 print(json.dumps([type(credentials).__module__, credentials.service_account_email, project, bool(credentials.token)]))
 """
+AS_TWO_USERS = """
+import json, subprocess
+program = '''
+import json, os, urllib.error, urllib.request
+path = "/computeMetadata/v1/instance/service-accounts/default/token"
+url = "http://" + os.environ["GCE_METADATA_HOST"] + path
+asked = urllib.request.Request(url, headers={"Metadata-Flavor": "Google"})
+try:
+    answer = urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked)
+    print(answer.status, *json.load(answer))
+except urllib.error.HTTPError as error:
+    print(error.code, error.read().decode())
+'''
+said = [
+    subprocess.run(["python3", "-c", program], check=True, capture_output=True, text=True, cwd="/", **who).stdout
+    for who in ({}, {"user": 65534, "group": 65534, "extra_groups": []})
+]
+print(json.dumps([[said[0][:3], said[0].split()[1]], [said[1][:3], said[1][4:46]]]))
+"""
 ENTRA = """
 import json
 from azure.identity import DefaultAzureCredential
@@ -283,6 +302,36 @@ def test_stdin_stdout_and_stderr_are_the_program_s(runner: Runner) -> None:
     out, err = runner.run("--", "/bin/sh", "-c", "cat; echo told >&2", stdin="a\nb\n")
     assert out == "a\nb\n"
     assert err.endswith("told\n")
+
+
+@one_python
+@pytest.mark.parametrize("wait", ["30", "0"])
+def test_files_are_written_before_the_program_starts_and_nothing_is_done_after_them(
+    pod: LedPod, runner: Runner, wait: str
+) -> None:
+    """The first writing is no refresh: who would be told of it does not run yet."""
+    told = runner.folder / "told"
+    identity = {"cloud": "aws", "role_arn": ROLE, "token_file": str(pod.tokens / "aws")}
+    file = {"identity": "a", "path": str(runner.folder / "keys"), "kind": "aws-credentials"}
+    command = ["/bin/sh", "-c", f"[ -e {runner.folder}/begun ] || echo early >> {told}; echo after >> {told}"]
+    section = {"identities": {"a": identity}, "files": [{**file, "after": {"command": command}}]}
+    (runner.folder / "named.yaml").write_text(json.dumps({"sidecar": section}))
+    script = "touch begun; [ -s keys ] && echo is there; sleep 1.5; cat told"
+    words = ("--config-file", "named.yaml", "--wait", wait, "--", "/bin/sh", "-c", script)
+    with pod.emulator.faults.inject(cloud="aws", delay_seconds=0.3):
+        child = runner.start(*words, environ=runner.environment(with_identities=False))
+        out, err = child.communicate(timeout=WAIT_SECONDS)
+    assert out == ("is there\n" if wait == "30" else "after\n"), err
+
+
+def test_an_interface_without_a_secret_answers_our_own_user_only(pod: LedPod, runner: Runner) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    environ = runner.environment(with_identities=False)
+    words = (*GCP, *file(pod, "gcp"), "--", sys.executable, "-c", AS_TWO_USERS)
+    out, err = runner.run(*words, environ=environ)
+    assert json.loads(out) == [["200", "access_token"], ["403", "only programs of the user who started this"]]
+    assert "does not say" not in err
 
 
 @one_python

@@ -8,7 +8,7 @@ import logging
 import os
 import shlex
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from wif.clouds.endpoint_variables import EndpointVariables
     from wif.config.sidecar import SidecarSettings
     from wif.serve.child import Child
-    from wif.serve.httpd import HttpServer
+    from wif.serve.httpd import HttpServer, Scope
 
 _LOGGER = logging.getLogger("wif.run")
 
@@ -34,6 +34,15 @@ WAIT_SECONDS = 30
 """As long as one exchange with all its attempts may take."""
 _HEADER_BYTES = 32
 _EXAMPLE = "wif run --aws-role-arn arn:aws:iam::111122223333:role/app --file token -- env"
+
+
+_HELP = {
+    "sidecar__gce_metadata": "Google's metadata server, which asks for no secret: open to every process of this user,"
+    " and of the machine where the system does not tell users apart. Default: where flags or variables name a Google"
+    " identity.",
+    "sidecar__imds": "Azure's instance metadata, which asks for no secret either. Default: no.",
+}
+"""Where an option of another command has another meaning here."""
 
 
 @click.command(
@@ -126,7 +135,7 @@ def _run(
 
     header = os.urandom(_HEADER_BYTES).hex()
     environ = {**os.environ, "IDENTITY_HEADER": header}
-    service = SidecarService(settings, environ=environ)
+    service = SidecarService(settings, environ=environ, same_user=_same_user(settings))
     try:
         words = options["token_words"]
         token_command = TokenCommand(words, f"{directory}/token", environ=os.environ) if words else None
@@ -153,6 +162,21 @@ def _run(
     finally:
         service.close()
     context.exit(status)
+
+
+def _same_user(settings: SidecarSettings) -> Callable[[Scope], bool] | None:
+    """For the interfaces that ask for no secret: this is no pod, and others may work on the machine."""
+    from wif.serve.peer_user import same_user_check  # noqa: PLC0415  # only for this command
+
+    served = [name for name in ("gce_metadata", "imds") if getattr(settings, name)]
+    check = same_user_check() if served else None
+    if served and check is None:
+        _LOGGER.warning(
+            "this system does not say whose a connection is: every user of this machine who finds the port can get"
+            " tokens, because %s asks for no secret",
+            " and ".join(served),
+        )
+    return check
 
 
 def _child(program: Sequence[str], wanted: EndpointVariables, options: Any) -> Child:
@@ -198,3 +222,8 @@ def _show(context: click.Context, wanted: EndpointVariables) -> None:
         click.echo(f"{name}={value}")
     for name, reason in sorted(wanted.absent.items()):
         click.echo(f"# {name} is left out: it {reason}")
+
+
+for _parameter in run_command.params:
+    if isinstance(_parameter, click.Option) and _parameter.name is not None:
+        _parameter.help = _HELP.get(_parameter.name, _parameter.help)

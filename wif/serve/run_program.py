@@ -40,7 +40,7 @@ async def run_program(
     Args:
         service, servers: as :meth:`SidecarService.open` left them.
         child: not started yet.
-        files: of the service.
+        files: of the service; written before the program runs, where it waits.
         token_command: writes the subject token, where a command prints it.
         wait_seconds: for the first credentials; 0 does not wait.
 
@@ -54,10 +54,13 @@ async def run_program(
                 await server.start()
             if token_command is not None:
                 await token_command.renew()
-            service.start()
+                token_command.start()
             if wait_seconds:
+                service.keeper.start()
                 await first_credentials(service.identities, wait_seconds=wait_seconds)
                 await files.write_all()
+            # only now: its files have one writer, and nothing is done after a refresh before the program runs
+            service.start()
             child.start()
     except _Stopped as stopped:
         return 128 + stopped.number

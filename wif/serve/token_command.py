@@ -76,8 +76,8 @@ class TokenCommand:
         self._expires_at = token.expires_at
 
     def start(self) -> None:
-        """Begin to renew it ahead of its end, on the running event loop."""
-        self._task = asyncio.get_running_loop().create_task(self._keep())
+        """Begin to renew it ahead of its end, on the running event loop; once."""
+        self._task = self._task or asyncio.get_running_loop().create_task(self._keep())
 
     def check(self, settings: SidecarSettings) -> Sequence[ConfigurationError]:  # noqa: ARG002 - a part's
         """Nothing of it is in the settings."""
