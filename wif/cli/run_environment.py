@@ -43,11 +43,7 @@ def without_other_files(
     """
     more: dict[str, str] = {}
     if "aws" in clouds:
-        for variable, path in _AWS_FILES.items():
-            place = environ.get(variable) or os.path.expanduser(path)  # noqa: PTH111
-            if _gives_credentials(place):
-                more[variable] = os.devnull
-                _LOGGER.info("%s is kept from the program: its default profile has credentials", place)
+        more |= _without_aws_files(wanted, environ)
     if "gcp" in clouds:
         folder = environ.get("CLOUDSDK_CONFIG") or os.path.expanduser("~/.config/gcloud")  # noqa: PTH111
         if os.path.exists(f"{folder}/{_GOOGLE_FILE}"):  # noqa: PTH110
@@ -65,14 +61,44 @@ _AWS_FILES: Mapping[str, str] = {
     "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials",
     "AWS_CONFIG_FILE": "~/.aws/config",
 }
+_AWS_REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
+"""Java and Node read the one, boto3 the other."""
 
 
-def _gives_credentials(path: str) -> bool:
-    """Whether the default profile of a file does; one that cannot be read leads nobody away."""
+def _without_aws_files(wanted: EndpointVariables, environ: Mapping[str, str]) -> dict[str, str]:
+    """Lead past files whose default profile has credentials; the region that this user has chosen stays."""
+    more: dict[str, str] = {}
+    profile = environ.get("AWS_PROFILE") or environ.get("AWS_DEFAULT_PROFILE") or "default"
+    region: str | None = None
+    for variable, path in _AWS_FILES.items():
+        place = environ.get(variable) or os.path.expanduser(path)  # noqa: PTH111
+        parser = _read(place)
+        region = region or _setting(parser, profile, "region")
+        if any(_setting(parser, "default", name) is not None for name in _AWS_CREDENTIALS):
+            more[variable] = os.devnull
+            _LOGGER.warning(
+                "%s is kept from the program, with all of its settings but the region: its default profile has"
+                " credentials, which would go before the endpoint",
+                place,
+            )
+    is_lost = bool(more) or profile != "default"  # the variable that names the profile is left out as well
+    if region and is_lost and not any(environ.get(name) or name in wanted.variables for name in _AWS_REGIONS):
+        more |= dict.fromkeys(_AWS_REGIONS, region)
+    return more
+
+
+def _read(path: str) -> configparser.RawConfigParser:
+    """An INI file; empty where it cannot be read, which leads nobody away."""
     parser = configparser.RawConfigParser(strict=False)
     try:
         parser.read(path, encoding="utf-8")
     except (configparser.Error, OSError, UnicodeDecodeError):
-        return False
-    section = next((name for name in ("default", "profile default") if parser.has_section(name)), None)
-    return section is not None and any(parser.has_option(section, name) for name in _AWS_CREDENTIALS)
+        return configparser.RawConfigParser()
+    return parser
+
+
+def _setting(parser: configparser.RawConfigParser, profile: str, name: str) -> str | None:
+    for section in (profile, f"profile {profile}"):
+        if parser.has_option(section, name):
+            return parser.get(section, name)
+    return None

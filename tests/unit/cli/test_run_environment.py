@@ -58,6 +58,28 @@ def test_the_old_form_of_the_default_profile(home: Path) -> None:
     assert variables()["AWS_CONFIG_FILE"] == os.devnull
 
 
+def test_the_region_of_a_file_that_is_kept_away_stays(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (home / ".aws/config").write_text("[default]\nregion = eu-west-3\ncredential_process = x\n")
+    regions = {"AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "eu-west-3"}
+    with caplog.at_level(logging.WARNING):
+        assert variables() == {"A": "b", "AWS_CONFIG_FILE": os.devnull} | regions
+    assert f"{home}/.aws/config is kept from the program, with all of its settings but the region" in caplog.text
+    for name in regions:
+        assert variables(**{name: "us-east-2"}) == {"A": "b", "AWS_CONFIG_FILE": os.devnull}, "one is chosen"
+    known = EndpointVariables(variables=MappingProxyType({"AWS_REGION": "us-east-2"}), absent=MappingProxyType({}))
+    assert without_other_files(known, ALL, {}, "/run").variables["AWS_REGION"] == "us-east-2", "the role's own"
+    (home / ".aws/credentials").write_text("[default]\nregion = eu-west-1\n")
+    assert variables()["AWS_REGION"] == "eu-west-1", "as botocore has it, the file of credentials goes first"
+
+
+@pytest.mark.parametrize("variable", ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"])
+def test_the_region_of_the_profile_that_is_left_out_stays(home: Path, variable: str) -> None:
+    (home / ".aws/config").write_text("[default]\nregion = eu-west-3\n[profile shop]\nregion = eu-north-1\n")
+    regions = {"AWS_REGION": "eu-north-1", "AWS_DEFAULT_REGION": "eu-north-1"}
+    assert variables(**{variable: "shop"}) == {"A": "b"} | regions
+    assert variables(**{variable: "other"}) == {"A": "b"}
+
+
 def test_files_that_variables_name(home: Path) -> None:
     (home / "elsewhere").write_text("[default]\naws_access_key_id = x\n")
     assert variables(AWS_SHARED_CREDENTIALS_FILE=str(home / "elsewhere"))["AWS_SHARED_CREDENTIALS_FILE"] == os.devnull
