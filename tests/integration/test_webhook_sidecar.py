@@ -262,6 +262,15 @@ def test_a_pod_with_resources_as_a_whole_has_room_for_the_sidecar(world: World) 
     assert not json.loads(body)["spec"]["initContainers"][0]["resources"]
 
 
+def test_a_pod_that_skips_all_its_containers_has_no_sidecar(world: World) -> None:
+    """And passes the guards, which ask for no token then."""
+    made = pod(world, "skipping")
+    made["metadata"]["annotations"] = {"wif.internal/skip-containers": "main,writer,setup"}
+    status, body = world.server.request("POST", f"/api/v1/namespaces/{NAMESPACE}/pods?dryRun=All", made)
+    assert status == 201, body
+    assert [each["name"] for each in json.loads(body)["spec"]["initContainers"]] == ["setup"]
+
+
 MOVING = """
 object.spec.?initContainers.orValue([]).exists(c, c.name == 'wif-sidecar') && object.spec.serviceAccountName == 'app'
 ? [JSONPatch{op: "replace", path: "/spec/serviceAccountName", value: "moved"}] : []
