@@ -684,6 +684,28 @@ def _end_orphans(runner: Runner) -> None:
 
 
 @one_python
+def test_what_a_killed_run_left_behind_goes_with_the_next_and_a_living_one_s_stays(pod: LedPod, runner: Runner) -> None:
+    words = ("--token-command", f"cat {pod.tokens / 'aws'}", "--aws-role-arn", ROLE)
+    script = "echo $AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE; exec sleep 30"
+    environ = runner.environment(with_identities=False)
+    with (
+        runner.start(*words, "--", "/bin/sh", "-c", script, environ=environ) as killed,
+        runner.start(*words, "--", "/bin/sh", "-c", script, environ=environ) as living,
+    ):
+        left, kept = (Path(lines(each, 1)[0]).parent for each in (killed, living))
+        killed.kill()
+        killed.wait(WAIT_SECONDS)
+        assert (left / "token").exists()
+        with runner.start(*words, "--", "true", environ=environ) as other:
+            assert other.wait(WAIT_SECONDS) == 0
+        assert list(runner.runtime.iterdir()) == [kept]
+        living.terminate()
+        living.wait(WAIT_SECONDS)
+        _end_orphans(runner)
+    assert not list(runner.runtime.iterdir())
+
+
+@one_python
 def test_it_starts_within_about_a_second(runner: Runner) -> None:
     best = 60.0
     for _ in range(3):

@@ -7,9 +7,7 @@ __all__ = ["run_command"]
 import logging
 import os
 import shlex
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +16,7 @@ from wif.cli.durations import Duration
 from wif.cli.frame import Command, report_error, wants_json
 from wif.cli.options import identity_options
 from wif.cli.output import print_json
+from wif.cli.run_directory import private_directory
 from wif.cli.run_identities import RUN_SETTINGS, run_values
 from wif.cli.sidecar_options import SidecarValues, sidecar_options_of, sidecar_source
 from wif.errors import ConfigurationError
@@ -82,18 +81,9 @@ def run_command(context: click.Context, /, program: tuple[str, ...], **options: 
     if not program and not options["print_environment"]:
         raise click.UsageError("no program is named: wif run [options] -- PROGRAM [arguments]")
     options["token_words"] = _token_words(options["token_command"])
-    with _private_directory() as directory:
+    with private_directory(os.environ) as directory:
         settings = _settings(context, directory, options)
         _run(context, settings, directory, program, options)
-
-
-@contextmanager
-def _private_directory() -> Iterator[str]:
-    """For AWS' secret and the token; in memory where the system has such a place for this user."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    place = runtime if runtime and os.access(runtime, os.W_OK | os.X_OK) else None
-    with tempfile.TemporaryDirectory(prefix="wif-run-", dir=place, ignore_cleanup_errors=True) as directory:  # 0700
-        yield directory
 
 
 def _settings(context: click.Context, directory: str, options: Any) -> SidecarSettings:
