@@ -7,10 +7,12 @@ from __future__ import annotations
 
 __all__ = [
     "NotRegular",
+    "directory_locked",
     "locked",
     "private_directory",
     "read_bounded",
     "read_private",
+    "remove_leftovers",
     "replace_file",
     "sync_directory",
     "write_atomically",
@@ -18,6 +20,7 @@ __all__ = [
 
 import errno
 import os
+import re
 import stat
 import sys
 import time
@@ -134,6 +137,25 @@ def replace_file(path: Path, data: bytes, *, mode: int, directory: int | None = 
         _sync_named(parent or ".")
 
 
+def remove_leftovers(path: Path, *, older_than_seconds: float) -> None:
+    """Remove the temporary files that killed processes of this user have left beside a path.
+
+    Args:
+        older_than_seconds: since they were written to, by the file system's clock.
+    """
+    parent, name = os.path.split(os.fspath(path))
+    is_temporary = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{12}}").fullmatch
+    with suppress(OSError), os.scandir(parent or ".") as entries:
+        for entry in entries:
+            if not is_temporary(entry.name):
+                continue
+            with suppress(OSError):  # another process removes them too
+                status = entry.stat(follow_symlinks=False)
+                is_ours = stat.S_ISREG(status.st_mode) and (not _POSIX or status.st_uid == os.geteuid())
+                if is_ours and time.time() - status.st_mtime > older_than_seconds:
+                    os.unlink(entry.path)  # noqa: PTH108  # no pathlib at start
+
+
 def private_directory(path: Path) -> str:
     """Make a directory of mode 0700 where there is none, and refuse one that others could change.
 
@@ -187,6 +209,39 @@ def locked(path: Path, *, timeout_seconds: float = 10.0, directory: int | None =
         yield
     finally:
         os.close(descriptor)  # which also unlocks
+
+
+@contextmanager
+def directory_locked(path: Path, *, timeout_seconds: float = 2.0) -> Iterator[bool]:
+    """Hold an advisory lock on a directory itself, where it can be had: no file stays behind, any user may take it.
+
+    For who writes a file together with others and would put a lost line back: without the lock it goes on.
+
+    Returns:
+        Whether it is held.
+    """
+    descriptor = None
+    try:
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | _EXTRA_FLAGS)
+        yield descriptor is not None and _locked_in_time(descriptor, timeout_seconds)
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)  # which also unlocks
+
+
+def _locked_in_time(descriptor: int, timeout_seconds: float) -> bool:
+    ends = time.monotonic() + timeout_seconds
+    pause, longest = _LOCK_POLL_SECONDS
+    try:
+        while not _try_lock(descriptor):
+            if time.monotonic() >= ends:
+                return False
+            time.sleep(pause)
+            pause = min(longest, 2 * pause)
+    except OSError:  # a file system without locks
+        return False
+    return True
 
 
 if sys.platform == "win32":

@@ -12,7 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from wif.edges.files import NotRegular, locked, private_directory, read_bounded, read_private, write_atomically
+from wif.edges.files import (
+    NotRegular,
+    directory_locked,
+    locked,
+    private_directory,
+    read_bounded,
+    read_private,
+    remove_leftovers,
+    write_atomically,
+)
 from wif.errors import ConfigurationError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="modes and owners are POSIX'")
@@ -233,3 +242,26 @@ def test_a_lock_is_no_symlink(tmp_path: Path) -> None:
     with unusable("symlink"), locked(tmp_path / "lock"):
         pytest.fail("followed")
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_directory_is_locked_by_one_at_a_time_and_nothing_stays_behind(tmp_path: Path) -> None:
+    with directory_locked(tmp_path) as first:
+        assert first
+        with directory_locked(tmp_path, timeout_seconds=0.05) as second:
+            assert not second, "who cannot have it goes on without"
+    with directory_locked(tmp_path, timeout_seconds=0.05) as again:
+        assert again
+    with directory_locked(tmp_path / "nowhere") as nothing:
+        assert not nothing
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_old_temporary_files_of_this_path_are_removed(tmp_path: Path) -> None:
+    names = [".f.0123456789ab", ".f.0123456789ac", ".f.0123456789abc", ".f.0123456789a", ".fx.0123456789ab", "f"]
+    for name in names:
+        (tmp_path / name).write_text("")
+    for name in (name for name in names if name != ".f.0123456789ac"):
+        os.utime(tmp_path / name, (1, 1))
+    remove_leftovers(tmp_path / "f", older_than_seconds=60)
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(names[1:])
+    remove_leftovers(tmp_path / "nowhere" / "f", older_than_seconds=60)
