@@ -28,7 +28,11 @@ class FileMetrics(Collector):
         yield held
         for name, text, value in (
             ("file_writes", "Times that a file was written.", self._files.writes),
-            ("file_failures", "Times that a file could not be renewed.", self._files.failures),
+            (
+                "file_failures",
+                "Times that a file began not to be renewed, or not to be for another reason.",
+                self._files.failures,
+            ),
             (
                 "after_failures",
                 "Commands after a refresh that failed, and signals that reached nobody.",

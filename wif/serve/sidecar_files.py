@@ -10,24 +10,21 @@ from __future__ import annotations
 __all__ = ["SidecarFiles"]
 
 import asyncio
+import functools
 import logging
-import os
-import stat
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from wif.clouds.aws_credentials_file import foreign_profiles, secrets_in, with_profiles
-from wif.edges.files import NotRegular, read_bounded, replace_file
-from wif.errors import ConfigurationError, WifError
+from wif.errors import ConfigurationError, TransportError, WifError
 from wif.exchange.clocks import SYSTEM, Clocks
 from wif.serve.after_refresh import Afterwards
+from wif.serve.file_place import Content, FilePlace, require_place
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from wif.config.sidecar import FileOutput, SidecarSettings
-    from wif.core.credentials import AwsCredentials
     from wif.serve.keeper import Keeper
     from wif.serve.sidecar_identities import AnyServed, Identities
 
@@ -35,41 +32,32 @@ _LOGGER = logging.getLogger("wif.serve")
 
 LOOK_SECONDS = 2.0
 """How often the subject tokens and the files themselves are looked at; new credentials are written at once."""
-MAX_SHARED_BYTES = 1024 * 1024
-"""Of a credentials file that others write as well."""
 _AWS = "aws-credentials"
 _FEDERATED = "federated-token"
-_HINT = "mount a memory-backed emptyDir there, and have its group be this process' (fsGroup)"
-
-
-class _Content(NamedTuple):
-    """What belongs into a file now."""
-
-    text: str
-    """A token; for AWS' shared credentials what tells two credentials apart. A secret."""
-    expires_at: float
-    """Unix seconds."""
-    keys: AwsCredentials | None = None
-
-    def secrets(self) -> tuple[str, ...]:
-        """What no log may show."""
-        return (self.text,) if self.keys is None else (self.keys.secret_access_key, self.keys.session_token)
+_Key = tuple[str, str, str, str, str | None]
 
 
 class _Output:
     """One output and what is known of it."""
 
-    def __init__(self, settings: FileOutput) -> None:
+    def __init__(self, settings: FileOutput, place: FilePlace) -> None:
         self.settings = settings
-        self.written: _Content | None = None
+        self.place = place
+        """Of the path, which several outputs may share."""
+        self.written: Content | None = None
         self.problem: str | None = "pending"
         """Code of what is wrong, None where all is well."""
         self.expired = False
 
     @property
     def holds_valid(self) -> bool:
-        """Whether the file holds something that is still valid."""
-        return self.written is not None and not self.expired
+        """Whether the file was there at the last look, and holds something that is still valid."""
+        return self.written is not None and not self.expired and self.place.in_place
+
+
+def _key(file: FileOutput) -> _Key:
+    """What makes two outputs the same one: where something stands and what it is, not how."""
+    return file.path, file.profile, file.identity, file.kind, file.scope
 
 
 class SidecarFiles:
@@ -97,11 +85,15 @@ class SidecarFiles:
         self._task: asyncio.Task[None] | None = None
         self.afterwards = Afterwards(environ)
         """What is done after a refresh."""
-        self._outputs = [_Output(file) for file in identities.settings.files]
+        self._places: dict[str, FilePlace] = {}
+        self._outputs: list[_Output] = []
+        self._take(identities.settings.files)
+        self._looking = asyncio.Lock()
+        """Two looks at once would each take the other's writing for somebody else's."""
         self.writes = 0
         """Times that a file was written."""
         self.failures = 0
-        """Times that one could not be written, or its credential could not be had."""
+        """Times that a file began not to be renewed, or not to be for another reason than before."""
         keeper.on_change(self._changed)
 
     # -- for the service ---------------------------------------------------------------------------------------
@@ -116,7 +108,7 @@ class SidecarFiles:
         found: list[ConfigurationError] = []
         for path, files in _by_path(settings.files).items():
             try:
-                _check_place(path, files)
+                require_place(path, [file.profile for file in files if file.kind == _AWS])
             except ConfigurationError as error:
                 found.append(error)
         return found
@@ -128,10 +120,11 @@ class SidecarFiles:
 
     def replace(self, settings: SidecarSettings) -> None:
         """Keep other files from now on; those that are no longer named stay as they are."""
-        before = {output.settings: output for output in self._outputs}
-        self._outputs = [before.pop(file) if file in before else _Output(file) for file in settings.files]
+        before = list(self._places)
+        self._take(settings.files)
         for gone in before:
-            _LOGGER.warning("%s is not kept any more: what it holds will expire", gone.path)
+            if gone not in self._places:
+                _LOGGER.warning("%s is not kept any more: what it holds will expire", gone)
         self._wake.set()
 
     def problems(self) -> Sequence[str]:
@@ -146,7 +139,7 @@ class SidecarFiles:
         """For metrics: files by what they hold: ``valid``, ``expired``, or ``nothing``."""
         counted = {"valid": 0, "expired": 0, "nothing": 0}
         for output in self._outputs:
-            counted["valid" if output.holds_valid else "nothing" if output.written is None else "expired"] += 1
+            counted["valid" if output.holds_valid else "expired" if output.expired else "nothing"] += 1
         return counted
 
     def register_metrics(self, registry: CollectorRegistry) -> None:
@@ -159,11 +152,17 @@ class SidecarFiles:
         """Write every file once, for ``--init``; nothing is signalled or run.
 
         Raises:
-            WifError: why the first of those that failed holds nothing.
+            WifError: why the first of those that hold nothing valid does not.
         """
         failures = await self._look(is_first=True)
-        if failures:
-            raise failures[0]
+        for output in self._outputs:
+            if not output.holds_valid:
+                file = output.settings
+                raise failures.get(output) or TransportError(
+                    f"{file.path} holds no valid credential of the identity {file.identity!r} yet",
+                    code="timeout",
+                    hint="look at the network and the cloud's state, or wait longer: --wait",
+                )
 
     # -- inside ------------------------------------------------------------------------------------------------
 
@@ -178,27 +177,42 @@ class SidecarFiles:
                 async with asyncio.timeout(self._look_seconds if self._outputs else None):
                     await self._wake.wait()
 
-    async def _look(self, *, is_first: bool = False) -> list[WifError]:
+    def _take(self, files: Sequence[FileOutput]) -> None:
+        """Make these the outputs; what is known of those that were there already stays known."""
+        paths = dict.fromkeys(file.path for file in files)
+        self._places = {path: self._places.get(path) or self._new_place(path) for path in paths}
+        before = {_key(output.settings): output for output in self._outputs}
+        self._outputs = []
+        for file in files:
+            output = before.get(_key(file)) or _Output(file, self._places[file.path])
+            output.settings = file
+            self._outputs.append(output)
+
+    def _new_place(self, path: str) -> FilePlace:
+        return FilePlace(path, know=functools.partial(self.afterwards.know, path))
+
+    async def _look(self, *, is_first: bool = False) -> Mapping[_Output, WifError]:
         """Bring every file up to date; what went wrong."""
-        failures: list[WifError] = []
-        kept = {output.settings: output for output in self._outputs}
-        for path, files in _by_path(kept).items():
-            outputs = [kept[file] for file in files]
-            contents: dict[int, _Content | WifError | None] = {}
-            for output in outputs:
-                if output.settings.kind != _FEDERATED:
-                    contents[id(output)] = self._held(output.settings)
-            changed = await asyncio.to_thread(self._sync, path, outputs, contents)
-            for output in outputs:
-                content = contents[id(output)]
-                self._note(output, content, written=output in changed)
-                if isinstance(content, WifError):
-                    failures.append(content)
-                elif output in changed and not is_first and isinstance(content, _Content):
-                    self.afterwards.begin(output.settings)
+        failures: dict[_Output, WifError] = {}
+        async with self._looking:
+            by_path: dict[str, list[_Output]] = {}
+            for output in self._outputs:
+                by_path.setdefault(output.settings.path, []).append(output)
+            for outputs in by_path.values():
+                found: dict[_Output, Content | WifError | None] = {
+                    output: self._held(output.settings) for output in outputs if output.settings.kind != _FEDERATED
+                }
+                written = await asyncio.to_thread(self._sync, outputs, found)
+                for output in outputs:
+                    content = found[output]
+                    self._note(output, content, written.get(output))
+                    if isinstance(content, WifError):
+                        failures[output] = content
+                    if output in written and not is_first:
+                        self.afterwards.begin(output.settings)
         return failures
 
-    def _held(self, file: FileOutput) -> _Content | WifError | None:
+    def _held(self, file: FileOutput) -> Content | WifError | None:
         """What the exchanger holds now; it is the keeper who asks the cloud."""
         served = self._identities.get(file.identity)
         if served is None:
@@ -208,42 +222,44 @@ class SidecarFiles:
             return standing.failure
         return _content(standing.value)
 
-    def _sync(self, path: str, outputs: Sequence[_Output], contents: dict[int, Any]) -> list[_Output]:
-        """Write one file where it is not as it should be, in a thread; those whose part of it changed."""
+    def _sync(
+        self, outputs: Sequence[_Output], found: dict[_Output, Content | WifError | None]
+    ) -> Mapping[_Output, Content]:
+        """Have one file be as it should, in a thread; what was written for whom.
+
+        Args:
+            outputs: those that share the file.
+            found: what the exchangers hold; completed here.
+        """
         for output in outputs:
             if output.settings.kind == _FEDERATED:
-                contents[id(output)] = self._subject_token(output.settings)
-        right = {id(output): content for output in outputs if isinstance(content := contents[id(output)], _Content)}
-        if not right:
-            return []
-        there = _is_file(path)
-        changed = [
-            output
-            for output in outputs
-            if id(output) in right
-            and (not there or output.written is None or output.written.text != right[id(output)].text)
-        ]
-        if not changed:
-            return []
-        held = [each for output in outputs for each in (right.get(id(output)), output.written) if each is not None]
-        secrets = [secret for each in held for secret in each.secrets()]
+                found[output] = self._subject_token(output.settings)
+        wanted: dict[_Output, Content] = {}
+        for output in outputs:
+            content = found[output]
+            if isinstance(content, Content):
+                wanted[output] = content
+            elif output.written is not None and not output.expired:  # for the file that somebody has removed
+                wanted[output] = output.written
+        if not wanted:
+            return {}
+        place = outputs[0].place
+        new = [each for each in wanted if each.written is None or each.written.text != wanted[each].text]
         try:
-            there_already = secrets_in(_shared_text(path)) if outputs[0].settings.kind == _AWS else ()
-            self.afterwards.know(path, (*secrets, *there_already))  # before a command can read them
-            _write(path, outputs, right)
-        except WifError as error:
-            failure = error
-        except OSError as error:
-            failure = ConfigurationError(
-                f"{path} cannot be written: {error.strerror}", code="file-unusable", hint=_HINT
+            is_written = place.settle(
+                {output.settings.profile: content for output, content in wanted.items()},
+                mode=outputs[0].settings.mode,
+                is_new=bool(new),
+                secrets=[secret for each in outputs if each.written is not None for secret in each.written.secrets()],
             )
-        else:
-            return changed
-        for output in changed:
-            contents[id(output)] = failure
-        return []
+        except ConfigurationError as error:
+            found.update(dict.fromkeys(new if place.in_place else wanted, error))
+            return {}
+        if not is_written:
+            return {}
+        return {output: wanted[output] for output in new or wanted}
 
-    def _subject_token(self, file: FileOutput) -> _Content | WifError | None:
+    def _subject_token(self, file: FileOutput) -> Content | WifError | None:
         served = self._identities.get(file.identity)
         if served is None:
             return None
@@ -251,9 +267,9 @@ class SidecarFiles:
             token = served.exchanger.subject_token()
         except WifError as error:
             return error
-        return _Content(token.raw, token.expires_at)
+        return Content(token.raw, token.expires_at)
 
-    def _note(self, output: _Output, content: _Content | WifError | None, *, written: bool) -> None:
+    def _note(self, output: _Output, content: Content | WifError | None, written: Content | None) -> None:
         """Remember, and say what changed."""
         file, fields = output.settings, {"identity": output.settings.identity, "kind": output.settings.kind}
         if isinstance(content, WifError):
@@ -261,11 +277,11 @@ class SidecarFiles:
                 self.failures += 1
                 _LOGGER.warning("%s is not renewed: %s", file.path, content.message, extra={"wif": fields})
             output.problem = content.code
-        elif isinstance(content, _Content):
-            output.problem = None
-        if written and isinstance(content, _Content):
+        elif isinstance(content, Content):
+            output.problem = None if output.place.in_place else "displaced"
+        if written is not None:
             self.writes += 1
-            output.written, output.expired = content, False
+            output.written, output.expired = written, False
             _LOGGER.info("%s is written", file.path, extra={"wif": fields})
         held, had_expired = output.written, output.expired
         # looked at anew each time: a clock that was wrong may be right again
@@ -281,25 +297,11 @@ def _say_ended(task: asyncio.Task[None]) -> None:
         _LOGGER.critical("files are not kept any more: an unexpected %s, a defect of wif", type(error).__name__)
 
 
-def _content(credential: Any) -> _Content:
+def _content(credential: Any) -> Content:
     expires_at = credential.expires_at.timestamp()
     if hasattr(credential, "token"):
-        return _Content(credential.token, expires_at)
-    return _Content(f"{credential.access_key_id} {credential.session_token}", expires_at, credential)
-
-
-def _write(path: str, outputs: Sequence[_Output], right: Mapping[int, _Content]) -> None:
-    file = outputs[0].settings
-    if file.kind == _AWS:
-        profiles = {
-            output.settings.profile: keys
-            for output in outputs
-            if (content := right.get(id(output))) is not None and (keys := content.keys) is not None
-        }
-        data = with_profiles(_shared_text(path), profiles).encode()
-    else:  # no newline at the end: most readers send the file as it is
-        data = right[id(outputs[0])].text.encode("ascii")
-    replace_file(path, data, mode=file.mode)
+        return Content(credential.token, expires_at)
+    return Content(f"{credential.access_key_id} {credential.session_token}", expires_at, credential)
 
 
 def _by_path(files: Iterable[FileOutput]) -> dict[str, list[FileOutput]]:
@@ -308,54 +310,3 @@ def _by_path(files: Iterable[FileOutput]) -> dict[str, list[FileOutput]]:
     for file in files:
         found.setdefault(file.path, []).append(file)
     return found
-
-
-def _is_file(path: str) -> bool:
-    try:
-        return stat.S_ISREG(os.lstat(path).st_mode)
-    except OSError:
-        return False
-
-
-def _shared_text(path: str) -> str:
-    """What a credentials file says now; empty where there is none.
-
-    Raises:
-        ConfigurationError: file-unusable.
-    """
-    try:
-        data = read_bounded(path, MAX_SHARED_BYTES)
-    except FileNotFoundError:
-        return ""
-    except NotRegular as error:
-        raise ConfigurationError(f"{path} is no regular file", code="file-unusable") from error
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}", code="file-unusable") from error
-    if len(data) > MAX_SHARED_BYTES:
-        raise ConfigurationError(f"{path} is larger than {MAX_SHARED_BYTES} bytes", code="file-unusable")
-    try:
-        return data.decode()
-    except UnicodeDecodeError:  # not chained: its text would show bytes of the file
-        raise ConfigurationError(f"{path} is no text in UTF-8", code="file-unusable") from None
-
-
-def _check_place(path: str, files: Sequence[FileOutput]) -> None:
-    directory = os.path.dirname(path)  # noqa: PTH120  # no pathlib in a small process
-    if not os.path.isdir(directory):  # noqa: PTH112
-        what = "is not there or is no directory"
-    elif not os.access(directory, os.W_OK | os.X_OK):
-        what = "may not be written to by this user"
-    elif os.path.isdir(path):  # noqa: PTH112
-        raise ConfigurationError(f"{path} is a directory, expected a file or nothing", code="file-unusable")
-    else:
-        foreign = (
-            foreign_profiles(_shared_text(path), [file.profile for file in files]) if files[0].kind == _AWS else ()
-        )
-        if foreign:
-            raise ConfigurationError(
-                f"{path} already has a profile {foreign[0]!r} that this program did not write",
-                code="config-foreign",
-                hint="choose another profile or another file: those keys would be lost",
-            )
-        return
-    raise ConfigurationError(f"the directory of {path} {what}", code="file-unusable", hint=_HINT)

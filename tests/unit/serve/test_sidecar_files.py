@@ -292,6 +292,117 @@ def test_a_file_that_somebody_removed_comes_back(bench: Bench) -> None:
     bench.run(bench.file("gcp-access-token"), scenario=scenario)
 
 
+def _touch(path: Path) -> None:
+    path.write_text("")
+
+
+def _change_mode(path: Path) -> None:
+    path.chmod(0o644)
+
+
+def _replace_by_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/null")
+
+
+@pytest.mark.parametrize("kind", ["gcp-access-token", "aws-credentials"])
+@pytest.mark.parametrize("damage", [_touch, _change_mode, _replace_by_link])
+def test_a_file_that_somebody_changed_is_written_again(bench: Bench, damage: Callable[[Path], None], kind: str) -> None:
+    path = bench.folder / "file"
+
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: not files.problems())
+        before = path.read_text()
+        damage(path)
+        await until(lambda: stat.S_IMODE(path.lstat().st_mode) == 0o600 and path.read_text() == before)
+        assert not path.is_symlink()
+        await until(lambda: not files.problems())
+
+    if kind == "aws-credentials" and damage is _replace_by_link:
+        return  # what is no file is refused there
+    bench.run(bench.file(kind), scenario=scenario)
+
+
+@pytest.mark.parametrize("kind", ["gcp-access-token", "aws-credentials"])
+def test_a_file_that_is_not_there_holds_nothing_valid(bench: Bench, kind: str) -> None:
+    path = bench.folder / "file"
+
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: not files.problems())
+        path.unlink()
+        path.mkdir()
+        await until(files.problems, "a directory in its place")
+        assert files.problems() == ["1 of 1 files hold no valid credential: file-unusable"]
+        assert files.counts() == {"valid": 0, "expired": 0, "nothing": 1}
+        path.rmdir()
+        await until(lambda: not files.problems())
+        assert path.is_file()
+
+    bench.run(bench.file(kind), scenario=scenario)
+
+
+def test_a_file_that_is_removed_while_its_token_is_broken_comes_back(bench: Bench) -> None:
+    path = bench.folder / "file"
+
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: not files.problems())
+        bench.token.write_text("")
+        await until(lambda: files.failures == 1)
+        path.unlink()
+        await until(lambda: text(path) == subject_token(), "what it held is still valid")
+        assert not files.problems()
+
+    bench.run(bench.file("federated-token"), scenario=scenario)
+
+
+def test_another_profile_in_the_file_is_no_reason_to_write(bench: Bench) -> None:
+    path = bench.folder / "file"
+
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: not files.problems())
+        for serial in range(3):
+            ours, whole = path.stat().st_ino, path.read_text()
+            changed = bench.folder / "changed"
+            changed.write_text(f"{whole}[other-{serial}]\naws_access_key_id = AKIA\n")
+            changed.chmod(0o600)
+            theirs = changed.stat().st_ino
+            changed.replace(path)
+            await asyncio.sleep(0.3)
+            assert path.stat().st_ino == theirs != ours
+        assert (files.writes, files.problems()) == (1, [])
+
+    bench.run(bench.file("aws-credentials"), scenario=scenario)
+
+
+def test_looks_at_the_same_time_write_once(bench: Bench) -> None:
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: not files.problems())
+        files.replace(bench.settings())
+        files.replace(bench.settings(bench.file("gcp-access-token", "second")))
+        await asyncio.gather(*(files.write_all() for _ in range(5)))
+        assert files.writes == 2
+
+    bench.run(bench.file("gcp-access-token"), scenario=scenario)
+
+
+def test_what_killed_processes_left_beside_a_file_is_removed_at_the_start(bench: Bench) -> None:
+    old, young = bench.folder / ".file.0123456789ab", bench.folder / ".file.ba9876543210"
+    foreign = [bench.folder / name for name in (".file.0123456789abc", ".other.0123456789ab", ".file.0123456789aX")]
+    folder = bench.folder / ".file.0000000000ab"
+    folder.mkdir()
+    for path in (old, young, *foreign):
+        path.write_text("left")
+    for path in (old, folder, *foreign):
+        os.utime(path, (time.time() - 100, time.time() - 100))
+
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: not files.problems())
+        assert not old.exists()
+        assert all(path.exists() for path in (young, folder, *foreign))
+
+    bench.run(bench.file("gcp-access-token"), scenario=scenario)
+
+
 def test_a_symlink_is_replaced_and_not_followed(bench: Bench) -> None:
     elsewhere = bench.folder / "elsewhere"
     elsewhere.write_text("untouched")
@@ -415,6 +526,33 @@ def test_other_files_are_kept_after_a_reload(bench: Bench) -> None:
     bench.run(bench.file("gcp-access-token"), scenario=scenario)
 
 
+def test_a_reload_that_changes_only_how_a_file_is_kept_loses_nothing(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, done = bench.folder / "file", bench.folder / "done"
+    after = AfterRefresh(command=("touch", str(done)))
+
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: not files.problems())
+        assert files.writes == 1
+        bench.sender.answers = {"token": [DOWN]}
+        files.replace(bench.settings(bench.file("gcp-access-token", after=after)))
+        assert not files.problems()
+        await asyncio.sleep(0.3)
+        assert (files.writes, done.exists()) == (1, False), "nothing was written, so nothing is done after it"
+        files.replace(bench.settings(bench.file("gcp-access-token", after=after, mode=0o640)))
+        await until(lambda: stat.S_IMODE(path.stat().st_mode) == 0o640)
+        assert not files.problems()
+        files.replace(bench.settings(bench.file("gcp-access-token", "second")))
+        files.replace(bench.settings())
+
+    with caplog.at_level(logging.WARNING):
+        bench.run(bench.file("gcp-access-token"), scenario=scenario)
+    gone = [record.getMessage() for record in caplog.records if "not kept any more" in record.getMessage()]
+    assert [message.split()[0] for message in gone] == [str(path), str(bench.folder / "second")]
+    assert "somebody else" not in caplog.text
+
+
 def test_a_directory_that_goes_away_is_told_and_survived(bench: Bench) -> None:
     folder = bench.folder / "volume"
     folder.mkdir()
@@ -449,6 +587,19 @@ def test_writing_once_raises_what_is_wrong(tmp_path: Path) -> None:
                 await files.write_all()
             assert caught.value.code == "token-empty"
             assert text(bench.folder / "file") == "ya29.federated-1", "the others are written"
+        finally:
+            identities.close()
+
+    asyncio.run(once())
+
+
+def test_writing_once_raises_for_what_holds_nothing_for_whatever_reason(bench: Bench) -> None:
+    async def once() -> None:
+        identities = Identities(bench.settings(bench.file("gcp-access-token")), environ={}, transport=bench.transport)
+        try:
+            files = SidecarFiles(identities, Keeper(identities), environ={}, clocks=bench.clock.clocks())
+            with pytest.raises(WifError, match="holds no valid credential of the identity 'gcp' yet"):
+                await files.write_all()  # nobody has asked for it
         finally:
             identities.close()
 
