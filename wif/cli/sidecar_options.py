@@ -121,11 +121,14 @@ class SidecarSource:
         from wif.config.sidecar import load_sidecar  # noqa: PLC0415  # only when a command runs
         from wif.serve.sidecar_identities import identity_problems  # noqa: PLC0415  # only when a command runs
 
-        document, path, is_named = self._document()
-        section = _OPTIONS.members(document, path)
-        top, wrong = _top(document, path)
-        if not is_named:
-            _require_harmless(top, section, path)
+        try:
+            section, top, wrong, path = self._file()
+        except ConfigurationError as error:
+            if not self._unread:
+                raise
+            # the rest of the settings is not known, but what flags and variables have wrong is
+            flags = [ConfigurationError(each, code="config-invalid") for each in self._unread.values()]
+            raise ConfigurationError.of_all([*flags, error]) from error
         unread = {**self._unread, **wrong}
         values = self._adjust({**section, **self._given})
         if self._environ.get(_TOKEN_VARIABLE):  # the same setting, and a variable wins over the file
@@ -141,6 +144,15 @@ class SidecarSource:
         origin = "the settings of the sidecar" if self._given or not section else f"{path} has {SIDECAR}"
         check = functools.partial(identity_problems, environ=self._environ)
         return load_sidecar(values, origin=origin, check=check, unread=unread)
+
+    def _file(self) -> tuple[Mapping[str, Any], dict[str, Any], dict[str, str], str]:
+        """The section; what stands above it and what is wrong with that; the path."""
+        document, path, is_named = self._document()
+        section = _OPTIONS.members(document, path)
+        top, wrong = _top(document, path)
+        if not is_named:
+            _require_harmless(top, section, path)
+        return section, top, wrong, path
 
     def _document(self) -> tuple[object, str, bool]:
         if self._was_there and not self.watched[0].exists():

@@ -93,6 +93,24 @@ def test_what_is_wrong_with_flags_is_told_together_with_the_file() -> None:
     assert "3 things are wrong" in said
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a: [1,\n", "wif.yaml is not YAML"),
+        ('{"sidecar": 1}', "is not a mapping of names"),
+        ("allow_hosts: [x]", "sets"),
+    ],
+)
+def test_a_file_that_cannot_be_taken_hides_no_flag(content: str, said: str) -> None:
+    Path("wif.yaml").write_text(content)
+    alone = wrong()
+    assert alone.several == ()
+    assert said in alone.message
+    head, first, second = wrong("--secret-mode", "0999").several
+    assert (head, second) == ("2 things are wrong:", alone.message)
+    assert first == "--secret-mode '0999' is no mode in octal digits, e.g. 0440"
+
+
 @pytest.mark.parametrize("value", ["true", "1", "yes", "false", "0", "no"])
 def test_a_switch_is_a_yes_or_no_of_its_variable(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     write({"sidecar": ONE})
