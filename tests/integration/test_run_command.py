@@ -204,9 +204,16 @@ def test_a_flag_over_the_webhooks_variables(runner: Runner) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ((), "no identity is named"),
+        ((), "no identity is named\nhint: --aws-role-arn, --gcp-provider or --azure-tenant-id with --azure-client-id;"),
+        (
+            ("--aws-role-arn", ROLE),
+            "_TOKEN_FILE is set\nhint: --file PATH or --token-command COMMAND\n",
+        ),
+        (("--aws-role-arn", "no-arn"), "\nhint: for the token --file PATH or --token-command COMMAND; correct it"),
+        (("--identities", "[1]"), "identities"),
         (("--aws-region", "eu-west-1"), "--aws-role-arn is needed"),
         (("--azure-client-id", CLIENT), "--azure-tenant-id is needed"),
+        (("--azure-authority-host", "x"), "--azure-tenant-id and --azure-client-id are needed"),
         (("--aws-role-arn", "no-arn", "--file", "token"), "no-arn"),
         (("--aws-role-arn", ROLE, "--file", "-"), "standard input"),
         (("--token-command", "'"), "--token-command"),
@@ -246,12 +253,61 @@ def test_a_token_command(pod: LedPod, runner: Runner) -> None:
 @one_python
 @pytest.mark.parametrize(
     ("command", "told"),
-    [("false", "ended with status 1"), ("/nowhere", "cannot be run"), ("echo no-token", "token command echo")],
+    [
+        ("false", "ended with status 1\nhint: run it by hand; what it printed on stderr stands above\n"),
+        ("/nowhere", "cannot be run: No such file or directory\nhint: run it by hand"),
+        ("echo no-token", "expected the three of a signed JWT\nhint: the command must print one ServiceAccount token"),
+        ("echo", "is empty, expected a JWT\nhint: the command must print one ServiceAccount token"),
+    ],
 )
 def test_a_token_command_that_fails(runner: Runner, command: str, told: str) -> None:
     environ = runner.environment(with_identities=False)
     err = runner.run("--token-command", command, "--aws-role-arn", ROLE, "--", "true", status=1, environ=environ)[1]
     assert told in err
+
+
+@one_python
+def test_a_file_that_is_not_there(runner: Runner) -> None:
+    words = (*AWS, "--file", "/nowhere", "--", "true")
+    err = runner.run(*words, status=1, environ=runner.environment(with_identities=False))[1]
+    assert "the token file /nowhere is not there\nhint: check the path, or have a command print the token" in err
+
+
+def test_the_option_wins_over_the_file_that_an_identity_names(pod: LedPod, runner: Runner) -> None:
+    identity = {"cloud": "aws", "role_arn": ROLE, "token_file": "/nowhere"}
+    (runner.folder / "wif.yaml").write_text(json.dumps({"sidecar": {"identities": {"a": identity}}}))
+    environ = runner.environment(with_identities=False)
+    assert runner.python("--file", str(pod.tokens / "aws"), program=KEYS, environ=environ)[2]
+    assert runner.python("--token-command", f"cat {pod.tokens / 'aws'}", program=KEYS, environ=environ)[2]
+    by_webhook = environ | {"AWS_ROLE_ARN": ROLE, "AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere"}
+    (runner.folder / "wif.yaml").unlink()
+    assert runner.python("--file", str(pod.tokens / "aws"), program=KEYS, environ=by_webhook)[2]
+
+
+@one_python
+def test_flags_beside_a_section_that_do_not_say_who(runner: Runner) -> None:
+    identity = {"cloud": "aws", "role_arn": ROLE, "token_file": "/nowhere"}
+    (runner.folder / "wif.yaml").write_text(json.dumps({"sidecar": {"identities": {"a": identity}}}))
+    words = ("--aws-file", "/some", "--aws-region", "eu-west-1", "--", "true")
+    err = runner.run(*words, status=2, environ=runner.environment(with_identities=False))[1]
+    told = "add --aws-role-arn, or leave out --aws-region and --aws-file: the identities of `sidecar` are used"
+    assert f"--aws-role-arn is needed\nhint: {told}\n" in err
+
+
+def test_a_google_identity_by_flags_is_served_beside_a_section_as_well(pod: LedPod, runner: Runner) -> None:
+    identity = {"cloud": "aws", "role_arn": ROLE, "token_file": "/nowhere"}
+    (runner.folder / "wif.yaml").write_text(json.dumps({"sidecar": {"identities": {"a": identity}}}))
+    words = (*GCP, *file(pod, "gcp"), "--print-environment")
+    assert "GCE_METADATA_HOST" in runner.run(*words, environ=runner.environment(with_identities=False))[0]
+
+
+@one_python
+def test_the_help_promises_nothing_that_is_refused(runner: Runner) -> None:
+    told = " ".join(runner.run("--help")[0].split())
+    assert "stdin" not in told
+    assert "of the pod" not in told
+    assert "open to every process of this user, and of the machine where" in told
+    assert "--file, --token-file TEXT Subject token of every identity" in told
 
 
 def test_the_cloud_s_refusal_ends_the_wait_with_its_own_words(pod: LedPod, runner: Runner) -> None:

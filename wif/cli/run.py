@@ -17,6 +17,7 @@ from wif.cli.frame import Command, report_error, wants_json
 from wif.cli.options import identity_options
 from wif.cli.output import print_json
 from wif.cli.run_directory import private_directory
+from wif.cli.run_hints import hinted
 from wif.cli.run_identities import RUN_SETTINGS, run_values
 from wif.cli.sidecar_options import SidecarValues, sidecar_options_of, sidecar_source
 from wif.errors import ConfigurationError
@@ -35,7 +36,10 @@ _HEADER_BYTES = 32
 _EXAMPLE = "wif run --aws-role-arn arn:aws:iam::111122223333:role/app --file token -- env"
 
 
+_CLOUDS = (("aws", "AWS"), ("gcp", "GCP"), ("azure", "Azure"))
 _HELP = {
+    "token_file": "Subject token of every identity. Default: WIF_TOKEN_FILE, what the webhooks set.",
+    **{f"{cloud}__token_file": f"Subject token for {name}." for cloud, name in _CLOUDS},
     "sidecar__gce_metadata": "Google's metadata server, which asks for no secret: open to every process of this user,"
     " and of the machine where the system does not tell users apart. Default: where flags or variables name a Google"
     " identity.",
@@ -81,7 +85,7 @@ def run_command(context: click.Context, /, program: tuple[str, ...], **options: 
     if not program and not options["print_environment"]:
         raise click.UsageError("no program is named: wif run [options] -- PROGRAM [arguments]")
     options["token_words"] = _token_words(options["token_command"])
-    with private_directory(os.environ) as directory:
+    with hinted(options["token_command"]), private_directory(os.environ) as directory:
         settings = _settings(context, directory, options)
         _run(context, settings, directory, program, options)
 
@@ -92,10 +96,8 @@ def _settings(context: click.Context, directory: str, options: Any) -> SidecarSe
     def adjust(values: SidecarValues) -> SidecarValues:
         changed = run_values(context, values, os.environ, token_file=token_file)
         identities = changed.get("identities")
-        clouds = [each.get("cloud") for each in identities.values() if isinstance(each, dict)] if identities else []
-        if "gcp" in clouds and "identities" not in values:
-            # who names a Google identity here wants it served; a section of the sidecar says so itself
-            changed.setdefault("gce_metadata", True)
+        each_one = identities.values() if isinstance(identities, dict) else ()
+        clouds = [each.get("cloud") for each in each_one if isinstance(each, dict)]
         if "azure" not in clouds:
             changed.pop("imds", None)
         changed.pop("secret_mode", None)

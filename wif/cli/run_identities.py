@@ -85,13 +85,22 @@ def run_values(
         ConfigurationError: config-missing, config-conflict, or what reading the settings raises.
     """
     flags = _flags(context)
+    instead = _instead(context) if "identities" in values else {}
     document, path, is_named = read_config_file(named_config_file(context))
     other = (from_variables(environ), from_document(document, origin=path, is_named=is_named))
-    found = _identities(merged(flags), environ, token_file)
-    if not found and "identities" not in values:
-        found = _identities(merged(*other), environ, token_file) or identities_of(environ)
+    found = _identities(merged(flags), environ, token_file, instead)
+    is_section_s = not found and "identities" in values
+    if not found:
+        if is_section_s:
+            found = values["identities"]
+        else:
+            found = _identities(merged(*other), environ, token_file) or identities_of(environ)
+        found = _with_token(found, token_file or _path(flags.get("token_file")))
     common = token_file or _path(merged(flags, *other).token_file)
     changed = {**values, "identities": found} if found else values
+    if not is_section_s and any(identity.get("cloud") == "gcp" for identity in found.values()):
+        # who names a Google identity here wants it served; a section of the sidecar says so itself
+        changed = {"gce_metadata": True, **changed}
     if common is not None and ("token_file" not in changed or token_file is not None or "token_file" in flags):
         changed = {**changed, "token_file": common}
     return changed
@@ -105,7 +114,33 @@ def _flags(context: click.Context) -> Layer:
     }
 
 
-def _identities(settings: Settings, environ: Mapping[str, str], token_file: str | None) -> dict[str, dict[str, Any]]:
+def _instead(context: click.Context) -> dict[str, str]:
+    """By cloud, what to leave out for the section's own identities to be used: the flags that were given."""
+    given = _flags(context)
+    found: dict[str, list[str]] = {}
+    for parameter in context.command.params:
+        cloud, dot, name = (parameter.name or "").partition("__")
+        if dot and f"{cloud}.{name}" in given:
+            found.setdefault(cloud, []).append(parameter.opts[0])
+    return {
+        cloud: f"or leave out {' and '.join(flags)}: the identities of `sidecar` are used"
+        for cloud, flags in found.items()
+    }
+
+
+def _with_token(identities: Any, token_file: str | None) -> Any:
+    """The same with the token of an option, which wins over what each names; what is no mapping is told elsewhere."""
+    if token_file is None or not isinstance(identities, dict):
+        return identities
+    return {
+        name: {**identity, "token_file": token_file} if isinstance(identity, dict) else identity
+        for name, identity in identities.items()
+    }
+
+
+def _identities(
+    settings: Settings, environ: Mapping[str, str], token_file: str | None, instead: Mapping[str, str] = {}
+) -> dict[str, dict[str, Any]]:
     found = {}
     for cloud, names in _NAMES.items():
         chosen = getattr(settings, cloud)
@@ -114,12 +149,13 @@ def _identities(settings: Settings, environ: Mapping[str, str], token_file: str 
         own_file = _path(chosen.token_file)
         if not given and own_file is None:
             continue
-        found[cloud] = _identity(cloud, given, environ, token_file or own_file or _path(settings.token_file))
+        common = token_file or own_file or _path(settings.token_file)
+        found[cloud] = _identity(cloud, given, environ, common, instead.get(cloud))
     return found
 
 
 def _identity(
-    cloud: str, given: Mapping[str, Any], environ: Mapping[str, str], token_file: str | None
+    cloud: str, given: Mapping[str, Any], environ: Mapping[str, str], token_file: str | None, instead: str | None
 ) -> dict[str, Any]:
     """One identity; what was not given comes from the variables that the cloud's webhook sets."""
     missing = [name for name in _WHO[cloud] if name not in given]
@@ -133,7 +169,9 @@ def _identity(
     still = [name for name in missing if name not in injected]
     if still:
         flags = " and ".join(f"--{cloud}-{name.replace('_', '-')}" for name in still)
-        raise ConfigurationError(f"{flags} is needed", code="config-missing", hint=f"see wif run --help: {flags}")
+        verb = "is" if len(still) == 1 else "are"
+        hint = f"add {flags}, {instead}" if instead else f"see wif run --help: {flags}"
+        raise ConfigurationError(f"{flags} {verb} needed", code="config-missing", hint=hint)
     made = {"cloud": cloud, **injected, **given}
     return made if token_file is None else {**made, "token_file": token_file}
 
