@@ -29,6 +29,8 @@ COMMAND_SECONDS = 30.0
 _SHORTEST_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
 """Between two tries while the command fails."""
+_LONGEST_SLEEP_SECONDS = 5.0
+"""After which the clocks are looked at anew: the machine may have been suspended, and the event loop's clock with it."""
 _SLACK_BYTES = 1024
 """White space around a token of the largest size."""
 
@@ -40,15 +42,23 @@ class TokenCommand:
         command: the program with its arguments, run without a shell.
         path: of the file, which exchangers read.
         environ: of the command.
+        longest_sleep_seconds: after which it looks at the clocks again, whatever it was waiting for.
     """
 
     def __init__(
-        self, command: Sequence[str], path: str, *, environ: Mapping[str, str], clocks: Clocks = SYSTEM
+        self,
+        command: Sequence[str],
+        path: str,
+        *,
+        environ: Mapping[str, str],
+        clocks: Clocks = SYSTEM,
+        longest_sleep_seconds: float = _LONGEST_SLEEP_SECONDS,
     ) -> None:
         self._command = tuple(command)
         self._path = path
         self._environ = environ
         self._clocks = clocks
+        self._longest_sleep = longest_sleep_seconds
         self._task: asyncio.Task[None] | None = None
         self._expires_at = 0.0
         self._problem: str | None = None
@@ -77,7 +87,9 @@ class TokenCommand:
 
     def start(self) -> None:
         """Begin to renew it ahead of its end, on the running event loop; once."""
-        self._task = self._task or asyncio.get_running_loop().create_task(self._keep())
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._keep())
+            self._task.add_done_callback(_say_ended)
 
     def check(self, settings: SidecarSettings) -> Sequence[ConfigurationError]:  # noqa: ARG002 - a part's
         """Nothing of it is in the settings."""
@@ -87,7 +99,9 @@ class TokenCommand:
         """Nothing of it is in the settings."""
 
     def problems(self) -> Sequence[str]:
-        """Why there is no token, once the last one has expired."""
+        """Why there is no token, once the last one has expired, or why there will be none."""
+        if self._task is not None and self._task.done():
+            return ["the subject token is not renewed any more"]
         is_over = self._problem is not None and self._clocks.wall() >= self._expires_at
         return [f"no subject token: {self._problem}"] if is_over else []
 
@@ -95,15 +109,26 @@ class TokenCommand:
         pause = _SHORTEST_SECONDS
         while True:
             left = self._expires_at - self._clocks.wall()
-            await asyncio.sleep(max(_SHORTEST_SECONDS, left * LIMITS.refresh_fraction))
+            await self._sleep(max(_SHORTEST_SECONDS, left * LIMITS.refresh_fraction))
             while True:
                 try:
                     await self.renew()
                 except WifError as error:
                     self._problem = error.code
                     _LOGGER.warning("no new subject token: %s", error.message)
-                    await asyncio.sleep(pause)
+                    await self._sleep(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
                 else:
                     self._problem, pause = None, _SHORTEST_SECONDS
                     break
+
+    async def _sleep(self, seconds: float) -> None:
+        """Until so much time has passed by the wall clock or by the steady one, which both go on in a suspend."""
+        wall, steady = self._clocks.wall() + seconds, self._clocks.steady() + seconds
+        while (left := min(wall - self._clocks.wall(), steady - self._clocks.steady())) > 0:
+            await asyncio.sleep(min(left, self._longest_sleep))
+
+
+def _say_ended(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _LOGGER.critical("the subject token is not renewed any more: an unexpected %s, a defect", type(error).__name__)

@@ -7,19 +7,21 @@ import os
 import stat
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.unit.exchange.canned import subject_token
 from wif.errors import TokenError
+from wif.exchange.clocks import SYSTEM
 from wif.serve.token_command import TokenCommand
 
 WAIT_SECONDS = 10.0
 
 
-def command(folder: Path) -> TokenCommand:
+def command(folder: Path, **options: Any) -> TokenCommand:
     words = ["/bin/sh", "-c", f"echo x >> {folder}/count; cat {folder}/printed"]
-    return TokenCommand(words, str(folder / "token"), environ=os.environ)
+    return TokenCommand(words, str(folder / "token"), environ=os.environ, **options)
 
 
 def prints(folder: Path, serial: int, life_seconds: float) -> str:
@@ -50,6 +52,48 @@ def test_it_is_renewed_before_its_end_and_survives_failures(tmp_path: Path) -> N
         assert (tmp_path / "count").read_text().count("x") < 10, "it pauses between tries"
 
     asyncio.run(keep())
+
+
+@pytest.mark.parametrize("clock", ["wall", "steady"])
+def test_it_is_renewed_after_a_suspend(tmp_path: Path, clock: str) -> None:
+    """The event loop's clock stands still meanwhile."""
+    jumps = {"wall": 0.0, "steady": 0.0}
+    clocks = SYSTEM._replace(
+        wall=lambda: time.time() + jumps["wall"], steady=lambda: time.monotonic() + jumps["steady"]
+    )
+
+    async def keep() -> None:
+        prints(tmp_path, 1, 3600)
+        kept = command(tmp_path, clocks=clocks, longest_sleep_seconds=0.05)
+        await kept.renew()
+        kept.start()
+        await asyncio.sleep(0.2)
+        assert (tmp_path / "count").read_text().count("x") == 1, "nothing is due"
+        second = prints(tmp_path, 2, 7200)
+        jumps[clock] = 3000.0
+        ends = time.monotonic() + WAIT_SECONDS
+        while (tmp_path / "token").read_text() != second:
+            assert time.monotonic() < ends
+            await asyncio.sleep(0.02)
+
+    asyncio.run(keep())
+
+
+def test_an_end_that_nobody_expected_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> float:
+        raise ArithmeticError
+
+    async def keep() -> None:
+        prints(tmp_path, 1, 3600)
+        kept = command(tmp_path, clocks=SYSTEM._replace(steady=broken))
+        await kept.renew()
+        assert not kept.problems()
+        kept.start()
+        await asyncio.sleep(0.1)
+        assert kept.problems() == ["the subject token is not renewed any more"]
+
+    asyncio.run(keep())
+    assert "not renewed any more: an unexpected ArithmeticError" in caplog.text
 
 
 @pytest.mark.parametrize(
