@@ -230,10 +230,21 @@ def test_no_program(runner: Runner) -> None:
     assert "no program is named" in runner.run(status=2)[1]
 
 
+def test_an_identity_that_is_served_to_nobody_is_told(pod: LedPod, runner: Runner) -> None:
+    words = (*AWS, *file(pod, "aws"), *AZURE, *file(pod, "azure"), "--no-app-service", "--", "true")
+    err = runner.run(*words, environ=runner.environment(with_identities=False))[1]
+    assert "the identity azure (azure) is served to nobody" in err
+
+
 def test_the_environment_is_shown_without_secrets(runner: Runner) -> None:
     out, _ = runner.run("--print-environment")
     assert "IDENTITY_HEADER=(secret)\n" in out
     assert "# AWS_WEB_IDENTITY_TOKEN_FILE is left out: it makes SDKs assume the role themselves\n" in out
+    told = out.splitlines()
+    assert told[0] == "# Set for the program. Port, directory and secrets are new in each run, and gone at its end."
+    assert told.index("# Set here, and kept from the program:") == len(told) - len(LEFT_OUT) - 1
+    names = [line.partition("=")[0] for line in told if "=" in line]
+    assert names.index("no_proxy") == names.index("NO_PROXY") + 1
     shown = json.loads(runner.run("--print-environment", "--json")[0])
     assert set(shown["absent"]) == LEFT_OUT
     assert shown["variables"]["IDENTITY_HEADER"] == "(secret)"

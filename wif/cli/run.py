@@ -210,10 +210,17 @@ def _show(context: click.Context, wanted: EndpointVariables) -> None:
     if wants_json(context):
         print_json({"variables": variables, "absent": dict(wanted.absent)})
         return
-    for name, value in sorted(variables.items()):
+    click.echo("# Set for the program. Port, directory and secrets are new in each run, and gone at its end.")
+    for name, value in sorted(variables.items(), key=_by_name):
         click.echo(f"{name}={value}")
-    for name, reason in sorted(wanted.absent.items()):
+    if wanted.absent:
+        click.echo("# Set here, and kept from the program:")
+    for name, reason in sorted(wanted.absent.items(), key=_by_name):
         click.echo(f"# {name} is left out: it {reason}")
+
+
+def _by_name(pair: tuple[str, str]) -> tuple[str, str]:
+    return pair[0].upper(), pair[0]  # no_proxy beside NO_PROXY
 
 
 for _parameter in run_command.params:
