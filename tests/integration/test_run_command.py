@@ -7,6 +7,7 @@ import os
 import pty
 import select
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -369,6 +370,26 @@ def test_stdin_stdout_and_stderr_are_the_program_s(runner: Runner) -> None:
     out, err = runner.run("--", "/bin/sh", "-c", "cat; echo told >&2", stdin="a\nb\n")
     assert out == "a\nb\n"
     assert err.endswith("told\n")
+
+
+@one_python
+@pytest.mark.skipif(shutil.which("unshare") is None or os.geteuid() != 0, reason="only root can hide /proc")
+def test_a_system_that_does_not_tell_users_apart_is_warned_of(pod: LedPod, runner: Runner) -> None:
+    hidden = ["unshare", "--mount", "/bin/sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
+    if subprocess.run([*hidden, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody hide /proc")
+    environ = runner.environment(with_identities=False)
+
+    def told(*words: str) -> str:
+        command = [*hidden, *_wif(*words, "--", "true")]
+        done = subprocess.run(
+            command, env=environ, cwd=runner.folder, capture_output=True, text=True, timeout=WAIT_SECONDS, check=True
+        )
+        return done.stderr
+
+    warning = "every user of this machine who finds the port can get tokens, because gce_metadata asks for no secret"
+    assert warning in told(*GCP, *file(pod, "gcp"))
+    assert told(*AWS, *file(pod, "aws")) == ""
 
 
 @one_python
