@@ -5,8 +5,8 @@ from __future__ import annotations
 __all__ = ["first_credentials", "prepare_files"]
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from wif.errors import ConfigurationError, TransportError, WifError
@@ -14,6 +14,8 @@ from wif.errors import ConfigurationError, TransportError, WifError
 if TYPE_CHECKING:
     from wif.config.sidecar import SidecarSettings
     from wif.serve.sidecar_identities import AnyServed, Identities
+
+_LOGGER = logging.getLogger("wif.serve")
 
 _PAUSE_SECONDS = 0.5
 """Between two questions to an exchanger that has failed: how soon it asks its cloud again is its own business."""
@@ -24,13 +26,14 @@ async def first_credentials(identities: Identities, *, wait_seconds: float) -> N
 
     Args:
         identities: those of their settings that some interface or file needs.
-        wait_seconds: for all of them together. A refusal ends the wait at once, an outage does not.
+        wait_seconds: for all of them together. A refusal ends the wait at once, an outage does not; 0 asks each once
+            and takes what comes of that.
 
     Raises:
         WifError: what the cloud said to the first one that was refused, or last before the time was over.
     """
     wanted = [each for name in identities.settings.served if (each := identities.get(name)) is not None]
-    ends = asyncio.get_running_loop().time() + wait_seconds
+    ends = asyncio.get_running_loop().time() + wait_seconds if wait_seconds else None
     tasks = [asyncio.ensure_future(_first(each, scope, ends)) for each in wanted for scope in each.scopes]
     if not tasks:
         return
@@ -40,7 +43,9 @@ async def first_credentials(identities: Identities, *, wait_seconds: float) -> N
             if task in done:
                 task.result()
     finally:
-        await _cancelled(tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def prepare_files(settings: SidecarSettings, *, environ: Mapping[str, str], wait_seconds: float) -> int:
@@ -54,6 +59,8 @@ async def prepare_files(settings: SidecarSettings, *, environ: Mapping[str, str]
     from wif.serve.sidecar_files import SidecarFiles  # noqa: PLC0415  # not for the wait alone
     from wif.serve.sidecar_identities import Identities  # noqa: PLC0415  # not for the wait alone
 
+    if not settings.files:
+        _LOGGER.warning("the settings name no files: nothing is written, and credentials end with this process")
     identities = Identities(settings, environ=environ)
     try:
         files = SidecarFiles(identities, Keeper(identities), environ=environ)
@@ -67,12 +74,13 @@ async def prepare_files(settings: SidecarSettings, *, environ: Mapping[str, str]
     return len(settings.files)
 
 
-async def _first(served: AnyServed, scope: str | None, ends: float) -> None:
+async def _first(served: AnyServed, scope: str | None, ends: float | None) -> None:
+    """Ask until there is an answer that is no outage, or until it is over; None asks once."""
     loop = asyncio.get_running_loop()
     last: WifError | None = None
-    while (left := ends - loop.time()) > 0:
+    while last is None or (ends is not None and loop.time() < ends):
         try:
-            async with asyncio.timeout(left):
+            async with asyncio.timeout_at(ends):
                 await served.exchanger.kept(scope)
         except TimeoutError:
             break
@@ -80,18 +88,23 @@ async def _first(served: AnyServed, scope: str | None, ends: float) -> None:
             if not error.retryable:
                 raise
             last = error
-            await asyncio.sleep(max(0.0, min(_PAUSE_SECONDS, ends - loop.time())))
+            if ends is not None:
+                await asyncio.sleep(max(0.0, min(_PAUSE_SECONDS, ends - loop.time())))
         else:
             return
-    raise last or TransportError(
-        f"the identity {served.name!r} has no credential yet: its cloud has not answered in time",
+    raise served.standing(scope).failure or last or _silence(served)
+
+
+def _silence(served: AnyServed) -> WifError:
+    """The first exchange is still going on: what is known of it."""
+    requests = served.exchanger.statistics.requests
+    what = (
+        f"{requests} requests to its cloud have brought none in time"
+        if requests > 1
+        else "its cloud has not answered in time"
+    )
+    return TransportError(
+        f"the identity {served.name!r} has no credential yet: {what}",
         code="timeout",
         hint="look at the network and the cloud's state, or wait longer: --wait",
     )
-
-
-async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-        with suppress(asyncio.CancelledError, WifError):
-            await task

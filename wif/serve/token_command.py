@@ -30,7 +30,7 @@ _SHORTEST_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
 """Between two tries while the command fails."""
 _LONGEST_SLEEP_SECONDS = 5.0
-"""After which the clocks are looked at anew: the machine may have been suspended, and the event loop's clock with it."""
+"""After which the clocks are looked at anew: in a suspend of the machine the event loop's stands still."""
 _SLACK_BYTES = 1024
 """White space around a token of the largest size."""
 
