@@ -9,6 +9,7 @@ import select
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -442,6 +443,31 @@ print(json.dumps([number for number in range(64) if os.path.exists(f"/dev/fd/{nu
     open_ones, _, told = done.stdout.strip().partition("] ")
     assert told == "handed on"
     assert json.loads(f"{open_ones}]") == [0, 1, 2, 9], "nothing of wif's own"
+
+
+@one_python
+def test_sockets_that_a_service_manager_has_bound_are_the_program_s(runner: Runner) -> None:
+    """Whoever takes them must find its own number in LISTEN_PID."""
+    program = "import os, socket, sys; print(os.environ['LISTEN_PID'] == str(os.getpid()), sys.argv[1:]);"
+    program += "print(socket.socket(fileno=3).getsockname()[1], 'LISTEN_PIDFDID' in os.environ)"
+    launcher = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid()), "LISTEN_PIDFDID": "7"}
+os.execv(sys.executable, [sys.executable, "-m", "wif", "run", "--", *sys.argv[2:]])
+"""
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        done = subprocess.run(
+            [sys.executable, "-c", launcher, str(bound.fileno()), "python3", "-c", program, "a b", ""],
+            env=runner.environment(),
+            cwd=runner.folder,
+            capture_output=True,
+            text=True,
+            timeout=WAIT_SECONDS,
+            check=False,
+            pass_fds=[bound.fileno()],
+        )
+        assert done.stdout == f"True ['a b', '']\n{bound.getsockname()[1]} False\n", done.stderr
 
 
 @one_python

@@ -14,6 +14,7 @@ import ctypes
 import errno
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,9 +114,8 @@ class Child:
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, self._on_signal, number)
         try:
-            self._process = subprocess.Popen(  # noqa: S603  # what the caller typed
-                self._command, env=self._environ, close_fds=False
-            )
+            command, environ = _activated(self._command, self._environ)
+            self._process = subprocess.Popen(command, env=environ, close_fds=False)  # noqa: S603  # what was typed
         except (OSError, ValueError) as error:
             raise _not_run(self._command[0], error) from error
         threading.Thread(target=self._watch, args=(self._process.pid,), name="wif-child", daemon=True).start()
@@ -192,6 +192,20 @@ class Child:
                 if _a_zombie() == zombie:  # nobody here waits for it
                     with suppress(ChildProcessError):
                         os.waitpid(zombie, os.WNOHANG)
+
+
+def _activated(command: list[str], environ: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+    """Hand on what a service manager has bound: ``LISTEN_PID`` must be the number of who takes it (sd_listen_fds(3)).
+
+    Only the new process knows its number, so a shell names it and becomes the program.
+    """
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        return command, environ
+    found = shutil.which(command[0], path=environ.get("PATH"))
+    if found is None:
+        return command, environ  # fails with the right words
+    kept = {name: value for name, value in environ.items() if name != "LISTEN_PIDFDID"}  # the same, of newer systemd
+    return ["/bin/sh", "-c", 'LISTEN_PID=$$; export LISTEN_PID; exec "$0" "$@"', found, *command[1:]], kept
 
 
 class _Seen(NamedTuple):
