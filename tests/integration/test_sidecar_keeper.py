@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
@@ -77,6 +78,18 @@ class Sidecar:
     def state(self, name: str) -> tuple[str, str | None]:
         return self.keeper.states[name][:2]
 
+    def codes(self) -> dict[str, str]:
+        """What is wrong, by name."""
+        return {name: kept.code for name, kept in self.keeper.states.items() if kept.code is not None}
+
+    async def ready(self) -> None:
+        """Wait until everything is there, and the hooks were called."""
+        await self.until(self.keeper.ready)
+        looks = self.keeper.looks
+        self.keeper.wake()
+        await self.until(lambda: self.keeper.looks > looks)
+        await asyncio.sleep(0.01)
+
     async def until(self, condition: Callable[[], bool], seconds: float = 8.0) -> None:
         end = time.monotonic() + seconds
         while not condition():
@@ -101,13 +114,13 @@ def test_everything_is_there_before_anybody_asks(wif_pod: LocalPod) -> None:
         async with keeping(wif_pod, files=[file]) as sidecar:
             assert {kept.state for kept in sidecar.keeper.states.values()} == {"pending"}
             assert not sidecar.keeper.ready()
-            assert await sidecar.keeper.wait_ready(8)
+            await sidecar.ready()
             for name, kept in sidecar.keeper.states.items():
                 served = sidecar.identities.get(name)
                 assert served is not None
                 ends = [served.standing(scope).value.expires_at for scope in served.scopes]
                 assert kept == ("ready", None, min(ends))
-            assert sidecar.keeper.problems() == {}
+            assert sidecar.codes() == {}
             # Azure: the resource manager and the file's scope
             assert {name: sidecar.exchanges(name) for name in ("aws", "gcp", "azure")} == {
                 "aws": 1, "gcp": 1, "azure": 2
@@ -132,12 +145,11 @@ def test_a_cloud_that_is_down_keeps_nobody_else_from_being_ready_and_comes_back(
                 await sidecar.until(lambda: sidecar.state("aws") == ("outage", "cloud-unavailable"))
                 await sidecar.until(lambda: sidecar.state("gcp") == sidecar.state("azure") == ("ready", None))
                 assert not sidecar.keeper.ready()
-                assert not await sidecar.keeper.wait_ready(0.2)
-                assert sidecar.keeper.problems() == {"aws": "cloud-unavailable"}
+                assert sidecar.codes() == {"aws": "cloud-unavailable"}
                 await sidecar.until(lambda: sidecar.exchanges("aws") >= 2)
                 wif_faults.clear()
-                assert await sidecar.keeper.wait_ready(8)
-                assert sidecar.keeper.problems() == {}
+                await sidecar.ready()
+                assert sidecar.codes() == {}
 
     asyncio.run(main())
 
@@ -148,7 +160,7 @@ def test_a_cloud_that_is_slow_holds_up_nobody(wif_pod: LocalPod, wif_faults: Fau
         async with keeping(wif_pod) as sidecar:
             await sidecar.until(lambda: sidecar.state("gcp")[0] == sidecar.state("azure")[0] == "ready", 2.5)
             assert sidecar.state("aws") == ("pending", None)
-            assert await sidecar.keeper.wait_ready(8)
+            await sidecar.ready()
 
     asyncio.run(main())
 
@@ -162,10 +174,10 @@ def test_a_refusal_is_told_and_ends_when_the_trust_is_there(wif_pod: LocalPod) -
             await sidecar.until(lambda: sidecar.state("other")[0] == "refused")
             await sidecar.until(lambda: sidecar.state("aws")[0] == "ready")
             assert not sidecar.keeper.ready()
-            assert set(sidecar.keeper.problems()) == {"other"}
+            assert set(sidecar.codes()) == {"other"}
             sidecar.identities.replace(settings_of(wif_pod))
             sidecar.keeper.wake()
-            assert await sidecar.keeper.wait_ready(8)
+            await sidecar.ready()
 
     asyncio.run(main())
 
@@ -175,14 +187,14 @@ def test_a_refresh_that_fails_leaves_it_ready_until_the_credential_ends(wif_pod:
 
     async def main() -> None:
         async with keeping(wif_pod, at) as sidecar:
-            assert await sidecar.keeper.wait_ready(8)
+            await sidecar.ready()
             sidecar.changed.clear()
             before = sidecar.exchanges("aws")
             with wif_faults.inject(cloud="aws", status=503):
                 at.pass_(3100)  # past the refresh point of an hour's life
                 await sidecar.until(lambda: sidecar.state("aws") == ("ready", "cloud-unavailable"))
                 assert sidecar.keeper.ready()
-                assert sidecar.keeper.problems() == {"aws": "cloud-unavailable"}
+                assert sidecar.codes() == {"aws": "cloud-unavailable"}
                 await sidecar.until(lambda: sidecar.exchanges("aws") >= before + 2)
                 assert sidecar.identities.aws["aws"].exchanger.credentials().local_sts
                 at.pass_(600)  # past its end
@@ -202,7 +214,7 @@ def test_a_wall_clock_that_goes_back_costs_nothing(wif_pod: LocalPod) -> None:
 
     async def main() -> None:
         async with keeping(wif_pod, at) as sidecar:
-            assert await sidecar.keeper.wait_ready(8)
+            await sidecar.ready()
             at.wall_offset = -7200.0
             await asyncio.sleep(0.4)
             assert sidecar.keeper.ready()
@@ -217,7 +229,7 @@ def test_a_jump_ahead_and_a_suspended_machine_refresh_everything(steady: float, 
 
     async def main() -> None:
         async with keeping(wif_pod, at) as sidecar:
-            assert await sidecar.keeper.wait_ready(8)
+            await sidecar.ready()
             first = {served.name: served.standing().value for served in sidecar.identities}
             at.steady_offset, at.wall_offset = steady, 3100.0
             await sidecar.until(
@@ -234,7 +246,7 @@ def test_a_refresh_reads_the_token_that_the_kubelet_has_renewed(wif_pod: LocalPo
 
     async def main() -> None:
         async with keeping(wif_pod, at) as sidecar:
-            assert await sidecar.keeper.wait_ready(8)
+            await sidecar.ready()
             wif_pod.renew()
             at.pass_(3100)
             await sidecar.until(lambda: len(sidecar.records) == 6)
@@ -253,7 +265,7 @@ def test_a_token_that_comes_late_is_waited_for(wif_pod: LocalPod) -> None:
         async with keeping(wif_pod, identities={"late": late}) as sidecar:
             await sidecar.until(lambda: sidecar.state("late") == ("outage", "token-missing"))
             path.write_text(wif_pod.tokens["aws"].read_text())
-            assert await sidecar.keeper.wait_ready(8)
+            await sidecar.ready()
 
     asyncio.run(main())
 
@@ -271,7 +283,7 @@ def test_who_waits_for_a_token_that_never_comes_asks_less_and_less(wif_pod: Loca
 def test_a_new_configuration_keeps_what_it_does_not_change(wif_pod: LocalPod) -> None:
     async def main() -> None:
         async with keeping(wif_pod) as sidecar:
-            assert await sidecar.keeper.wait_ready(8)
+            await sidecar.ready()
             before = {served.name: served for served in sidecar.identities}
             file = {"identity": "azure", "kind": "azure-token", "path": "/f", "scope": VAULT}
             renamed = {
@@ -299,7 +311,7 @@ def test_a_new_configuration_keeps_what_it_does_not_change(wif_pod: LocalPod) ->
             assert not sidecar.identities.gcp
             with pytest.raises(ConfigurationError, match="closed"):
                 before["gcp"].exchanger.credentials()
-            assert await sidecar.keeper.wait_ready(8)
+            await sidecar.ready()
             assert (sidecar.exchanges("aws"), sidecar.exchanges("more"), sidecar.exchanges("azure")) == (1, 1, 2)
             assert set(sidecar.keeper.states) == {"aws", "azure", "more"}
 
@@ -311,7 +323,7 @@ def test_waiting_for_a_slow_refresh_burns_no_time(wif_pod: LocalPod, wif_faults:
 
     async def main() -> None:
         async with keeping(wif_pod, at) as sidecar:
-            assert await sidecar.keeper.wait_ready(8)
+            await sidecar.ready()
             with wif_faults.inject(cloud="aws", delay_seconds=1.5):
                 at.pass_(3100)
                 await sidecar.until(lambda: sidecar.exchanges("aws") == 2)
@@ -330,7 +342,7 @@ def test_the_end_of_an_exchange_wakes(wif_pod: LocalPod) -> None:
     async def main() -> None:
         sidecar = Sidecar(wif_pod, settings_of(wif_pod), at, longest_sleep_seconds=60.0)
         sidecar.keeper.start()
-        assert await sidecar.keeper.wait_ready(8)
+        await sidecar.ready()
         sidecar.changed.clear()
         at.pass_(3100)
         sidecar.keeper.wake()
@@ -342,7 +354,7 @@ def test_the_end_of_an_exchange_wakes(wif_pod: LocalPod) -> None:
     asyncio.run(main())
 
 
-def test_ready_is_when_every_scope_is_there_and_the_hooks_have_run(wif_pod: LocalPod) -> None:
+def test_ready_is_when_every_scope_is_there(wif_pod: LocalPod) -> None:
     file = {"identity": "azure", "kind": "azure-token", "path": "/f", "scope": VAULT}
 
     async def main() -> None:
@@ -355,23 +367,97 @@ def test_ready_is_when_every_scope_is_there_and_the_hooks_have_run(wif_pod: Loca
         assert sidecar.state("azure") == ("pending", None)
         azure.exchanger.credentials(scope=VAULT)
         assert sidecar.keeper.ready()
-        for turns in (0, 1):  # who begins to wait before the keeper has looked, and just after it
-            keeper, changed = Keeper(sidecar.identities), list[str]()
-            keeper.on_change(lambda served, names=changed: names.append(served.name))  # type: ignore[misc]
-            keeper.start()
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            assert await keeper.wait_ready(8)
-            assert changed == ["aws", "gcp", "azure", "azure"]
-            await keeper.stop()
+        sidecar.identities.close()
 
     asyncio.run(main())
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """Level and text of what the log says of identities."""
+    every = ((record.levelname, record.getMessage()) for record in caplog.records if record.name == "wif.serve")
+    return [(level, text) for level, text in every if text.startswith("the identity ")]
+
+
+def test_the_log_says_once_why_there_is_no_credential_and_when_there_is_one_again(
+    wif_pod: LocalPod, wif_faults: Faults, caplog: pytest.LogCaptureFixture
+) -> None:
+    at = Time()
+
+    async def main() -> None:
+        with wif_faults.inject(cloud="aws", status=503):
+            async with keeping(wif_pod, at) as sidecar:
+                await sidecar.until(lambda: sidecar.exchanges("aws") >= 3)
+                ((level, text),) = said(caplog)
+                assert level == "WARNING"
+                assert text.startswith("the identity aws (aws) has no credential (outage): ")
+                assert "503" in text
+                wif_faults.clear()
+                await sidecar.ready()
+                assert said(caplog)[1:] == [("INFO", "the identity aws has a credential again")]
+                caplog.clear()
+                before = sidecar.exchanges("aws")
+                wif_faults.inject(cloud="aws", status=503)
+                at.pass_(3100)  # past the refresh point
+                await sidecar.until(lambda: sidecar.exchanges("aws") >= before + 3)
+                ((level, text),) = said(caplog)
+                assert text.startswith("the identity aws (aws) is not renewed: ")
+                at.pass_(600)  # past its end
+                await sidecar.until(lambda: len(said(caplog)) == 2)
+                assert "has no credential (outage)" in said(caplog)[1][1]
+        token = wif_pod.tokens["aws"].read_text().strip()
+        assert token not in caplog.text
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(main())
+
+
+def test_the_log_says_that_a_refresh_works_again_and_nothing_of_a_good_start(
+    wif_pod: LocalPod, wif_faults: Faults, caplog: pytest.LogCaptureFixture
+) -> None:
+    at = Time()
+
+    async def main() -> None:
+        async with keeping(wif_pod, at) as sidecar:
+            await sidecar.ready()
+            assert said(caplog) == []
+            with wif_faults.inject(cloud="aws", status=503):
+                at.pass_(3100)
+                await sidecar.until(lambda: len(said(caplog)) == 1)
+            await sidecar.until(lambda: len(said(caplog)) == 2)
+            assert said(caplog)[1] == ("INFO", "the identity aws is renewed again")
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(main())
+
+
+def test_the_log_says_what_new_settings_change(wif_pod: LocalPod, caplog: pytest.LogCaptureFixture) -> None:
+    def other(name: str) -> SidecarSettings:
+        role = {"cloud": "aws", "role_arn": f"arn:aws:iam::111122223333:role/{name}"}
+        return settings_of(wif_pod, identities={"other": role | {"token_file": str(wif_pod.tokens["aws"])}})
+
+    async def main() -> None:
+        sidecar = Sidecar(wif_pod, other("unknown"), Time())
+        sidecar.keeper.start()
+        await sidecar.until(lambda: len(said(caplog)) == 1)
+        assert "the identity other (aws) has no credential (refused): " in said(caplog)[0][1]
+        sidecar.identities.replace(other("unknown-too"))
+        sidecar.keeper.wake()
+        await sidecar.until(lambda: len(said(caplog)) == 2)
+        sidecar.identities.replace(other(wif_pod.identity.role_arn.rpartition("/")[2]))
+        sidecar.keeper.wake()
+        await sidecar.until(lambda: len(said(caplog)) == 3)
+        assert said(caplog)[2] == ("INFO", "the identity other has a credential again")
+        await sidecar.keeper.stop()
+        sidecar.identities.close()
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(main())
 
 
 def test_an_identity_that_nobody_is_served_is_not_kept(wif_pod: LocalPod) -> None:
     async def main() -> None:
         async with keeping(wif_pod, gce_metadata=False) as sidecar:
-            assert await sidecar.keeper.wait_ready(8)
+            await sidecar.ready()
             assert set(sidecar.keeper.states) == {"aws", "azure"}
             assert sidecar.exchanges("gcp") == 0
 

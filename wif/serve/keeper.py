@@ -1,4 +1,4 @@
-"""Keeps every identity's credential fresh without anybody asking, and knows which state each is in.
+"""Keeps every identity's credential fresh without anybody asking, and knows and says which state each is in.
 
 It sleeps until the next credential is due, asks its exchanger, and is woken when an exchange ends. How often a cloud
 may be asked, how long a failure counts and what is served meanwhile is the exchangers' business.
@@ -10,6 +10,7 @@ __all__ = ["Keeper", "Kept"]
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,8 @@ from wif.clouds.endpoint_answers import State, state_of
 from wif.errors import WifError
 from wif.exchange.single_flight import Standing
 from wif.serve.sidecar_identities import AnyExchanger, AnyServed, Identities
+
+_LOGGER = logging.getLogger("wif.serve")
 
 _SHORTEST_SLEEP_SECONDS = 0.02
 """Whatever a clock says, the event loop belongs to the requests."""
@@ -59,6 +62,8 @@ class _Watch:
 
 
 _Key = tuple[AnyExchanger, str | None]
+_Told = tuple[AnyExchanger, State, str]
+"""What the log says of an identity, by state and code; new settings are another exchanger."""
 
 
 class Keeper:
@@ -78,7 +83,8 @@ class Keeper:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
-        self._looked = asyncio.Event()
+        self._told: dict[str, _Told] = {}
+        """Of those identities that are in trouble, by name."""
         self.looks = 0
         """How often it has looked at all identities."""
         identities.listen(lambda _name, _record: self.wake())
@@ -121,30 +127,6 @@ class Keeper:
         """Whether every identity that is served has a valid credential, whatever goes on besides."""
         return all(served.standing(scope).value is not None for served, scope in self._scopes())
 
-    def problems(self) -> Mapping[str, str]:
-        """The code of what is wrong, by name; empty where all is well."""
-        return {name: kept.code for name, kept in self.states.items() if kept.code is not None}
-
-    async def wait_ready(self, timeout_seconds: float) -> bool:
-        """Wait until :meth:`ready` and the hooks of :meth:`on_change` were called; False where the time has passed."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + timeout_seconds
-        while not (self.ready() and self._is_noted()):
-            left = end - loop.time()
-            if left <= 0:
-                return False
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._looked.wait(), left)
-        await asyncio.sleep(0)  # the hooks stand in the loop's queue
-        return True
-
-    def _is_noted(self) -> bool:
-        return all(
-            (watch := self._watches.get((served.exchanger, scope))) is not None
-            and watch.value is served.standing(scope).value
-            for served, scope in self._scopes()
-        )
-
     def _served(self) -> Iterator[AnyServed]:
         names = self._identities.settings.served
         return (served for served in self._identities if served.name in names)
@@ -153,21 +135,26 @@ class Keeper:
         return ((served, scope) for served in self._served() for scope in served.scopes)
 
     def _kept(self, served: AnyServed) -> Kept:
-        each = [self._kept_scope(served, scope) for scope in served.scopes]
-        worst = min(each, key=lambda kept: _WORST_FIRST.index(kept.state))
-        if worst.state != "ready":
-            return worst
-        ends = [kept.expires_at for kept in each if kept.expires_at is not None]
-        return Kept("ready", next((kept.code for kept in each if kept.code is not None), None), min(ends))
+        return self._kept_and_failure(served)[0]
 
-    def _kept_scope(self, served: AnyServed, scope: str | None) -> Kept:
+    def _kept_and_failure(self, served: AnyServed) -> tuple[Kept, WifError | None]:
+        """How an identity stands, and the failure that its code is of."""
+        each = [self._kept_scope(served, scope) for scope in served.scopes]
+        worst, failure = min(each, key=lambda pair: _WORST_FIRST.index(pair[0].state))
+        if worst.state != "ready":
+            return worst, failure
+        ends = [kept.expires_at for kept, _ in each if kept.expires_at is not None]
+        failure = next((failure for _, failure in each if failure is not None), None)
+        return Kept("ready", None if failure is None else failure.code, min(ends)), failure
+
+    def _kept_scope(self, served: AnyServed, scope: str | None) -> tuple[Kept, WifError | None]:
         standing = served.standing(scope)
         watch = self._watches.get((served.exchanger, scope))
         failure = standing.failure or (None if watch is None else watch.error)
         code = None if failure is None else failure.code
         if standing.value is not None:
-            return Kept("ready", code, standing.value.expires_at)
-        return Kept("pending" if failure is None else state_of(failure), code)
+            return Kept("ready", code, standing.value.expires_at), failure
+        return Kept("pending" if failure is None else state_of(failure), code), failure
 
     # -- the task ----------------------------------------------------------------------------------------
 
@@ -199,8 +186,7 @@ class Keeper:
                 pause = min(pause, due)
         self._watches = watches
         self.looks += 1
-        self._looked.set()
-        self._looked = asyncio.Event()
+        self._tell()
         return max(pause, _SHORTEST_SLEEP_SECONDS)
 
     def _note(self, watch: _Watch, standing: Standing, served: AnyServed, loop: asyncio.AbstractEventLoop) -> None:
@@ -213,6 +199,34 @@ class Keeper:
             watch.value, watch.error, watch.not_before = standing.value, None, 0.0
             for hook in self._hooks:
                 loop.call_soon(hook, served)  # what it raises is the loop's business, and does not end the keeping
+
+    def _tell(self) -> None:
+        """Say what has changed for the worse, and what is well again; retries that change nothing are not repeated."""
+        served_now = {served.name: served for served in self._served()}
+        self._told = {name: told for name, told in self._told.items() if name in served_now}
+        for name, served in served_now.items():
+            kept, failure = self._kept_and_failure(served)
+            before = self._told.get(name)
+            cloud = served.settings.cloud
+            if failure is not None:
+                told = self._told[name] = (served.exchanger, kept.state, failure.code)
+                if told == before:
+                    continue
+                what = "is not renewed" if kept.state == "ready" else f"has no credential ({kept.state})"
+                fields = {"identity": name, "cloud": cloud, "state": kept.state, "code": failure.code}
+                _LOGGER.warning(
+                    "the identity %s (%s) %s: %s; %s",
+                    name,
+                    cloud,
+                    what,
+                    failure.message,
+                    failure.hint,
+                    extra={"wif": fields},
+                )
+            elif before is not None and kept.state == "ready":
+                del self._told[name]
+                what = "is renewed again" if before[1] == "ready" else "has a credential again"
+                _LOGGER.info("the identity %s %s", name, what, extra={"wif": {"identity": name, "cloud": cloud}})
 
     async def _ask(self, served: AnyServed, scope: str | None, watch: _Watch) -> None:
         try:
