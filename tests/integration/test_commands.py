@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -96,3 +98,26 @@ def test_what_cannot_be_run_leaves_no_descriptor(words: list[str]) -> None:
         assert descriptors() == before
 
     asyncio.run(try_it())
+
+
+_FIRST_PROCESS = """
+import asyncio, ctypes, os, pathlib
+from wif.serve.commands import run_command
+
+def children():
+    stats = (each.read_text().rpartition(")")[2].split() for each in pathlib.Path("/proc").glob("[0-9]*/stat"))
+    return [fields[0] for fields in stats if int(fields[1]) == os.getpid()]
+
+PR_SET_CHILD_SUBREAPER = 36
+assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+words = ["/bin/sh", "-c", "sleep 60 & sleep 60 & echo token"]
+print(asyncio.run(run_command(words, environ=os.environ, limit_bytes=100, timeout_seconds=10)), children())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="becomes who inherits processes, as a container's first one")
+def test_a_container_s_first_process_keeps_no_zombies_of_commands() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _FIRST_PROCESS], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "Ran(status=0, output=b'token\\n') []\n"

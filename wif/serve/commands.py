@@ -76,6 +76,7 @@ async def run_command(
                 os.killpg(process.pid, signal.SIGKILL)  # its own session: the group has its number
             reading.cancel()
             await process.wait()
+            await _buried(process.pid)
 
 
 @asynccontextmanager
@@ -98,6 +99,16 @@ async def _pipe() -> AsyncIterator[tuple[asyncio.StreamReader, int]]:
         yield reader, writing_end
     finally:
         transport.close()
+
+
+async def _buried(group: int) -> None:
+    """Wait for the processes of an ended group, where they have become ours: a container's first process inherits them,
+    and without this they stay as zombies until it ends."""
+    ends = asyncio.get_running_loop().time() + _REST_SECONDS
+    with suppress(ChildProcessError):  # there are none
+        while asyncio.get_running_loop().time() < ends:
+            if os.waitpid(-group, os.WNOHANG) == (0, 0):
+                await asyncio.sleep(0.01)
 
 
 async def _read(reader: asyncio.StreamReader, printed: bytearray, limit_bytes: int) -> None:

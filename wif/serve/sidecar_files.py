@@ -278,11 +278,13 @@ class SidecarFiles:
                 _LOGGER.warning("%s is not renewed: %s", file.path, content.message, extra={"wif": fields})
             output.problem = content.code
         elif isinstance(content, Content):
-            output.problem = None if output.place.in_place else "displaced"
+            output.problem = None
         if written is not None:
             self.writes += 1
             output.written, output.expired = written, False
             _LOGGER.info("%s is written", file.path, extra={"wif": fields})
+        if output.problem is None and output.written is not None and not output.place.in_place:
+            output.problem = "displaced"
         held, had_expired = output.written, output.expired
         # looked at anew each time: a clock that was wrong may be right again
         output.expired = held is not None and self._clocks.wall() >= held.expires_at

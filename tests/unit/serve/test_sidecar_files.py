@@ -374,6 +374,21 @@ def test_another_profile_in_the_file_is_no_reason_to_write(bench: Bench) -> None
     bench.run(bench.file("aws-credentials"), scenario=scenario)
 
 
+def test_who_takes_the_file_again_and_again_has_it_and_it_is_told(bench: Bench) -> None:
+    path = bench.folder / "file"
+
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: not files.problems())
+        ends = time.monotonic() + WAIT_SECONDS
+        while not files.problems() and time.monotonic() < ends:
+            path.write_text("somebody else's")
+            await asyncio.sleep(0.1)
+        assert files.problems() == ["1 of 1 files hold no valid credential: displaced"]
+        assert 2 <= files.writes <= 5
+
+    bench.run(bench.file("gcp-access-token"), scenario=scenario)
+
+
 def test_looks_at_the_same_time_write_once(bench: Bench) -> None:
     async def scenario(files: SidecarFiles) -> None:
         await until(lambda: not files.problems())
