@@ -84,7 +84,11 @@ secret_mode: 0444
 files:
 - {identity: app, kind: aws-credentials, path: /f/aws, mode: 0640, profile: prod}
 - {identity: reports, kind: gcp-access-token, path: /f/gcp, after: {signal: HUP, process: nginx}}
-- {identity: graph, kind: azure-token, path: /f/azure, scope: z, after: {signal: USR1, pid_file: /run/pid, process: app}}
+- identity: graph
+  kind: azure-token
+  path: /f/azure
+  scope: z
+  after: {signal: USR1, pid_file: /run/pid, process: app}
 - {identity: graph, kind: federated-token, path: /f/raw, after: {command: [reload, now]}}
 - {identity: app, kind: federated-token, path: /f/raw2, after: null}
 force_host_network: true

@@ -16,7 +16,7 @@ from wif.cli.durations import Duration
 from wif.cli.frame import Command, report_error, wants_json
 from wif.cli.options import identity_options
 from wif.cli.output import print_json
-from wif.cli.run_directory import private_directory
+from wif.cli.run_directory import run_directory
 from wif.cli.run_hints import hinted
 from wif.cli.run_identities import RUN_SETTINGS, run_values
 from wif.cli.sidecar_options import SidecarValues, sidecar_options_of, sidecar_source
@@ -85,7 +85,7 @@ def run_command(context: click.Context, /, program: tuple[str, ...], **options: 
     if not program and not options["print_environment"]:
         raise click.UsageError("no program is named: wif run [options] -- PROGRAM [arguments]")
     options["token_words"] = _token_words(options["token_command"])
-    with hinted(options["token_command"]), private_directory(os.environ) as directory:
+    with hinted(options["token_command"]), run_directory(os.environ) as directory:
         settings = _settings(context, directory, options)
         _run(context, settings, directory, program, options)
 

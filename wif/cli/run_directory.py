@@ -5,9 +5,8 @@ Its process holds a lock on a file in it as long as it lives, however it ends: w
 
 from __future__ import annotations
 
-__all__ = ["private_directory"]
+__all__ = ["run_directory"]
 
-import fcntl
 import logging
 import os
 import shutil
@@ -17,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
+from wif.edges.files import try_lock
 from wif.errors import ConfigurationError
 
 _LOGGER = logging.getLogger("wif.run")
@@ -29,7 +29,7 @@ _ATTEMPTS = 10
 
 
 @contextmanager
-def private_directory(environ: Mapping[str, str]) -> Iterator[str]:
+def run_directory(environ: Mapping[str, str]) -> Iterator[str]:
     """A directory of mode 0700, in memory where the system has such a place for this user; removed at the end.
 
     Args:
@@ -62,18 +62,10 @@ def _made(place: str) -> tuple[str, int]:
         path = f"{directory}/{_LOCK}"
         with suppress(FileNotFoundError):  # another one that begins took it for stale
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            if _is_locked_by_us(lock) and os.path.exists(path):  # noqa: PTH110
+            if try_lock(lock) and os.path.exists(path):  # noqa: PTH110
                 return directory, lock
             os.close(lock)
     raise FileExistsError(f"every directory that was made below {place} was removed at once")
-
-
-def _is_locked_by_us(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _remove_stale(place: str) -> None:
@@ -98,7 +90,7 @@ def _remove_if_stale(directory: str, age_seconds: float) -> None:
             shutil.rmtree(directory, ignore_errors=True)
         return
     try:
-        if _is_locked_by_us(lock):
+        if try_lock(lock):
             shutil.rmtree(directory, ignore_errors=True)
             _LOGGER.info("%s is removed: the wif run that made it was killed", directory)
     finally:

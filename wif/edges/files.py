@@ -15,6 +15,7 @@ __all__ = [
     "remove_leftovers",
     "replace_file",
     "sync_directory",
+    "try_lock",
     "write_atomically",
 ]
 
@@ -197,7 +198,7 @@ def locked(path: Path, *, timeout_seconds: float = 10.0, directory: int | None =
     try:
         ends = time.monotonic() + timeout_seconds
         pause, longest = _LOCK_POLL_SECONDS
-        while not _try_lock(descriptor):
+        while not try_lock(descriptor):
             if time.monotonic() >= ends:
                 raise ConfigurationError(
                     f"the lock {os.fspath(path)} is still held by another process after {timeout_seconds:g} s",
@@ -234,7 +235,7 @@ def _locked_in_time(descriptor: int, timeout_seconds: float) -> bool:
     ends = time.monotonic() + timeout_seconds
     pause, longest = _LOCK_POLL_SECONDS
     try:
-        while not _try_lock(descriptor):
+        while not try_lock(descriptor):
             if time.monotonic() >= ends:
                 return False
             time.sleep(pause)
@@ -247,7 +248,8 @@ def _locked_in_time(descriptor: int, timeout_seconds: float) -> bool:
 if sys.platform == "win32":
     import msvcrt
 
-    def _try_lock(descriptor: int) -> bool:
+    def try_lock(descriptor: int) -> bool:
+        """Take an advisory lock that ends with the descriptor; False where another one has it."""
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         except OSError:
@@ -257,7 +259,8 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _try_lock(descriptor: int) -> bool:
+    def try_lock(descriptor: int) -> bool:
+        """Take an advisory lock that ends with the descriptor; False where another one has it."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

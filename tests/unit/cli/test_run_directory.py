@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wif.cli.run_directory import private_directory
+from wif.cli.run_directory import run_directory
 from wif.errors import ConfigurationError
 
 
@@ -25,12 +25,12 @@ def _left(place: Path, name: str, *, lock: bool = True, age_seconds: float = 0) 
 
 
 def _run(place: Path) -> None:
-    with private_directory({"XDG_RUNTIME_DIR": str(place)}):
+    with run_directory({"XDG_RUNTIME_DIR": str(place)}):
         pass
 
 
 def test_it_is_this_user_s_alone_and_goes_at_the_end(tmp_path: Path) -> None:
-    with private_directory({"XDG_RUNTIME_DIR": str(tmp_path)}) as directory:
+    with run_directory({"XDG_RUNTIME_DIR": str(tmp_path)}) as directory:
         assert stat.S_IMODE(Path(directory).stat().st_mode) == 0o700
         assert [str(each) for each in tmp_path.iterdir()] == [directory]
         (Path(directory) / "token").touch()
@@ -39,13 +39,13 @@ def test_it_is_this_user_s_alone_and_goes_at_the_end(tmp_path: Path) -> None:
 
 def test_the_system_s_place_where_there_is_none_of_this_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with private_directory({"XDG_RUNTIME_DIR": "/nowhere"}) as directory:
+    with run_directory({"XDG_RUNTIME_DIR": "/nowhere"}) as directory:
         assert Path(directory).parent == tmp_path
 
 
 def test_a_place_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "not-there"))
-    with pytest.raises(ConfigurationError) as caught, private_directory({}):
+    with pytest.raises(ConfigurationError) as caught, run_directory({}):
         pass
     assert caught.value.code == "file-unusable"
 
@@ -62,7 +62,7 @@ def test_what_a_living_one_has_stays_however_old(tmp_path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _run(tmp_path)
         assert (left / "authorization").exists()
-    with private_directory({"XDG_RUNTIME_DIR": str(tmp_path)}) as first:
+    with run_directory({"XDG_RUNTIME_DIR": str(tmp_path)}) as first:
         _run(tmp_path)
         assert Path(first).exists()
 
