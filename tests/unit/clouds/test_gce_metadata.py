@@ -213,6 +213,7 @@ def test_a_token_says_what_is_left_now() -> None:
 def test_an_id_token_is_for_an_audience(form: str, include_email: bool) -> None:
     asked = ask(f"{ACCOUNTS}/default/identity", f"audience=https%3A%2F%2Frun.example{form}&licenses=FALSE")
     assert asked == IdTokenAsked(ONE.accounts[0], "https://run.example", include_email)
+    assert asked.key == ("https://run.example", include_email), "tokens with and without the address are two"
 
 
 @pytest.mark.parametrize(
