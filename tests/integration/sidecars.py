@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tests.integration.led_pod import ACCOUNT, CLIENT, PROVIDER, ROLE, TENANT, LedPod
-from tests.integration.server_processes import SCHEMAS, WAIT_SECONDS, ServerProcess, port_of
+from tests.integration.server_processes import SCHEMAS, WAIT_SECONDS, ServerProcess, port_of, until
 
 SCHEMA = json.loads((SCHEMAS / "sidecar-serve.json").read_text())
 
 IDENTITY_HEADER = "the-header-of-a-test"
+_MARKS = itertools.count()
 
 
 def aws(pod: LedPod, **changes: Any) -> dict[str, Any]:
@@ -106,6 +108,13 @@ class SidecarProcess(ServerProcess):
             return answer.status, answer.read().decode()
         finally:
             connection.close()
+
+    def whole_log(self) -> list[dict[str, Any]]:
+        """The log with every answer so far, where it has a line for each: it is read a moment after they were given."""
+        mark = f"/mark-{next(_MARKS)}"
+        self.ask(mark)
+        until(lambda: any(entry.get("path") == mark for entry in list(self.log)), what="the log of the last answer")
+        return list(self.log)
 
     def keys(self, path: str = "/aws") -> tuple[int, dict[str, Any]]:
         """Ask for AWS keys as an SDK does: status and JSON."""

@@ -114,7 +114,7 @@ class Machine:
 
     def statuses(self, interface: Interface) -> list[int]:
         """What this interface's requests were answered with, since the last call."""
-        found = [entry["status"] for entry in list(self.process.log) if entry.get("path") == PATHS[interface]]
+        found = [entry["status"] for entry in self.process.whole_log() if entry.get("path") == PATHS[interface]]
         begin, self._seen[interface] = self._seen.get(interface, 0), len(found)
         return found[begin:]
 
@@ -325,7 +325,7 @@ def test_one_resource_too_many_is_asked_for_again_and_takes_nothing_from_the_oth
     with machine.process:
         for number in range(MAX_KEYS):
             assert machine.ask(interface, f"resource=api://other-{number}")[0] == ROWS["refused"].status
-        machine.statuses(interface)
+        assert machine.statuses(interface) == [ROWS["refused"].status] * MAX_KEYS
         vault = (MANAGED % "retry_total=2, retry_status=2, retry_backoff_factor=0.1").replace(
             ARM, "https://vault.azure.net"
         )

@@ -102,7 +102,7 @@ class Machine:
 
     def statuses(self, tail: str) -> list[int]:
         """What requests for paths with this tail were answered with."""
-        return [entry["status"] for entry in self.process.log if str(entry.get("path", "")).endswith(tail)]
+        return [entry["status"] for entry in self.process.whole_log() if str(entry.get("path", "")).endswith(tail)]
 
 
 @pytest.fixture(scope="module")
