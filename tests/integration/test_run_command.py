@@ -726,6 +726,11 @@ class Job(Terminal):
         self.type("PS1='prompt> '\n")
         self.until("\nprompt> ")
 
+    def to_foreground(self) -> None:
+        self.type("fg\n")
+        self.until("\n")
+        self.until("\n")  # the shell has named the job that it continues
+
     def leave(self) -> None:
         self.type("exit 0\n")
         assert self.end() == 0
@@ -760,9 +765,7 @@ def test_a_key_stops_the_job_and_it_goes_on_in_the_foreground(runner: Runner) ->
         job.type("\x1a")
         job.until("Stopped")
         job.until("prompt> ")
-        job.type("fg\n")
-        job.until("\n")
-        job.until("\n")
+        job.to_foreground()
         job.type(f"number {number}\n")
         job.until(f"it is number {number}")
     job.type("\x04")
@@ -776,9 +779,7 @@ def test_a_job_that_was_stopped_as_a_whole_goes_on_in_the_foreground(runner: Run
     job.type(f"{job.words} & sleep 2; kill -STOP %1; echo has stop''ped\n")
     job.until("has stopped")
     job.until("prompt> ")
-    job.type("fg\n")
-    job.until("\n")
-    job.until("\n")
+    job.to_foreground()
     job.type("typed\n")
     job.until("it is typed")
     job.until("prompt> ")

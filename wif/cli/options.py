@@ -63,19 +63,24 @@ _AZURE = (
 )
 _SUBSCRIPTION = _Option("subscription_id", "subscription-id", "Subscription of Terraform's block.")
 _TABLES: Mapping[str, tuple[_Option, ...]] = {"aws": _AWS, "gcp": _GCP, "azure": _AZURE}
+_NO_HELPS: Mapping[str, str] = {}
 _FILE = _Option("token_file", "file", "Subject token; - reads it from stdin. Default: the projected file.")
 
 
-def identity_options(*clouds: str, prefixed: bool = False, only: frozenset[str] | None = None) -> Callable[[F], F]:
+def identity_options(
+    *clouds: str, prefixed: bool = False, only: frozenset[str] | None = None, helps: Mapping[str, str] = _NO_HELPS
+) -> Callable[[F], F]:
     """Options for the settings of these clouds; their values are read by :func:`load_settings`.
 
     Args:
         prefixed: ``--aws-role-arn`` in place of ``--role-arn``, where several clouds meet.
         only: settings that the command uses; None for all.
+        helps: by the parameter's name, where an option means something else to the command.
     """
 
     def decorate(function: F) -> F:
-        function = _add(function, "token_file", _FILE, _FILE.flag, "--token-file")
+        file = _FILE._replace(help=helps.get("token_file", _FILE.help))
+        function = _add(function, "token_file", file, file.flag, "--token-file")
         if only is None:
             allow = _Option("allow_hosts", "allow-host", "Host that may get the token; repeatable.", is_list=True)
             pause = _Option(
@@ -92,7 +97,8 @@ def identity_options(*clouds: str, prefixed: bool = False, only: frozenset[str] 
                 known.append(_SUBSCRIPTION)
             for option in reversed([*known, *extra]):
                 flag = f"{name}-{option.flag}" if prefixed else option.flag
-                function = _add(function, f"{name}__{option.setting}", option, flag)
+                dest = f"{name}__{option.setting}"
+                function = _add(function, dest, option._replace(help=helps.get(dest, option.help)), flag)
         return function
 
     return decorate

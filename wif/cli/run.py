@@ -36,16 +36,17 @@ _HEADER_BYTES = 32
 _EXAMPLE = "wif run --aws-role-arn arn:aws:iam::111122223333:role/app --file token -- env"
 
 
-_CLOUDS = (("aws", "AWS"), ("gcp", "GCP"), ("azure", "Azure"))
-_HELP = {
+_IDENTITY_HELPS = {
     "token_file": "Subject token of every identity. Default: WIF_TOKEN_FILE, what the webhooks set.",
-    **{f"{cloud}__token_file": f"Subject token for {name}." for cloud, name in _CLOUDS},
-    "sidecar__gce_metadata": "Google's metadata server, which asks for no secret: open to every process of this user,"
-    " and of the machine where the system does not tell users apart. Default: where flags or variables name a Google"
-    " identity.",
-    "sidecar__imds": "Azure's instance metadata, which asks for no secret either. Default: no.",
+    "aws__token_file": "Subject token for AWS.",
+    "gcp__token_file": "Subject token for GCP.",
+    "azure__token_file": "Subject token for Azure.",
 }
-"""Where an option of another command has another meaning here."""
+_SIDECAR_HELPS = {
+    "gce_metadata": "Google's metadata server, which asks for no secret: open to every process of this user, and of the"
+    " machine where the system does not tell users apart. Default: where flags or variables name a Google identity.",
+    "imds": "Azure's instance metadata, which asks for no secret either. Default: no.",
+}
 
 
 @click.command(
@@ -55,7 +56,7 @@ _HELP = {
     log_level="warning",
     context_settings={"allow_interspersed_args": False},
 )
-@identity_options("aws", "gcp", "azure", prefixed=True, only=RUN_SETTINGS)
+@identity_options("aws", "gcp", "azure", prefixed=True, only=RUN_SETTINGS, helps=_IDENTITY_HELPS)
 @click.option("--token-command", metavar="COMMAND", help="Prints the subject token; run again before it expires.")
 @sidecar_options_of(
     "identities",
@@ -68,6 +69,7 @@ _HELP = {
     "imds",
     "files",
     "force_host_network",
+    helps=_SIDECAR_HELPS,
 )
 @click.option(
     "--wait", type=Duration(), default=WAIT_SECONDS, show_default=True, help="For first credentials; 0: not at all."
@@ -221,8 +223,3 @@ def _show(context: click.Context, wanted: EndpointVariables) -> None:
 
 def _by_name(pair: tuple[str, str]) -> tuple[str, str]:
     return pair[0].upper(), pair[0]  # no_proxy beside NO_PROXY
-
-
-for _parameter in run_command.params:
-    if isinstance(_parameter, click.Option) and _parameter.name is not None:
-        _parameter.help = _HELP.get(_parameter.name, _parameter.help)

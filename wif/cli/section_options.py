@@ -98,11 +98,17 @@ class SectionOptions:
         """The variable of a setting."""
         return self._variable + option.setting.upper()
 
-    def add(self, function: F, only: Sequence[str] | None = None) -> F:
-        """Give a command the options; it takes them as ``SECTION__NAME``."""
+    def add(self, function: F, only: Sequence[str] | None = None, helps: Mapping[str, str] | None = None) -> F:
+        """Give a command the options; it takes them as ``SECTION__NAME``.
+
+        Args:
+            only: settings that the command uses; None for all.
+            helps: by setting, where it means something else to the command.
+        """
         for option in reversed(self._options):
             if only is None or option.setting in only:
-                function = self._added(function, option)
+                text = (helps or {}).get(option.setting, option.help)
+                function = self._added(function, option._replace(help=text))
         return function
 
     def _added(self, function: F, option: Option) -> F:

@@ -69,11 +69,15 @@ def sidecar_options(function: F) -> F:
     return _OPTIONS.add(function)
 
 
-def sidecar_options_of(*settings: str) -> Callable[[F], F]:
-    """As :func:`sidecar_options`, for some settings only."""
+def sidecar_options_of(*settings: str, helps: Mapping[str, str]) -> Callable[[F], F]:
+    """As :func:`sidecar_options`, for some settings only.
+
+    Args:
+        helps: by setting, where it means something else to the command.
+    """
 
     def decorate(function: F) -> F:
-        return _OPTIONS.add(function, only=settings)
+        return _OPTIONS.add(function, only=settings, helps=helps)
 
     return decorate
 
