@@ -2,7 +2,8 @@
 
 The clouds give no credential for less than minutes. A sender shortens what they answer, the exchangers' limits are
 made smaller alike, and the wall clock that they read jumps when a line on standard input says so. Everything else is
-the real thing, with the real time. Arguments: one JSON object. Prints one JSON object when it listens.
+the real thing, with the real time. Arguments: one JSON object. Prints one JSON object when it listens, and an empty
+line when the clock has been set.
 """
 
 from __future__ import annotations
@@ -77,9 +78,10 @@ class JumpingClock:
         return time.time() + self.offset_seconds
 
     def follow(self) -> None:
-        """Take orders until standard input ends."""
+        """Take orders until standard input ends, and say when each is done."""
         for line in sys.stdin:
             self.offset_seconds = float(line)
+            print(flush=True)
 
 
 def main() -> None:

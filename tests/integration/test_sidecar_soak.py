@@ -138,7 +138,8 @@ class Soak:
         self.port, self._health = int(place["port"]), str(place["health_url"])
         self.readings = _readings((folder / "authorization").read_text())
         self.phase = "start"
-        self.clock_ahead = 0.0
+        self.clock_offsets = [0.0]
+        self.settled_offset = 0
         self.reads: Counter[str] = Counter()
         self.unavailable: Counter[str] = Counter()
         self.failures: list[Failure] = []
@@ -184,7 +185,7 @@ class Soak:
 
     def read(self, name: str, connection: http.client.HTTPConnection) -> float | str:
         """When the credential that was read ends, or why there was none."""
-        reading = self.readings[name]
+        reading, offset_before = self.readings[name], self.settled_offset
         try:
             connection.request("GET", reading.path, headers=dict(reading.headers))
             answer = connection.getresponse()
@@ -196,7 +197,8 @@ class Soak:
             return f"{answer.status}: {body[:300]!r}"
         credential, told = reading.found(json.loads(body))
         if reading.is_of_this_machine:
-            told -= self.clock_ahead
+            # a read during which the clock was set may have been answered before that or after it
+            told -= min(self.clock_offsets[offset_before:])
         # a clock that was wrong when it was issued makes what is left of it look like more
         return min(told, self.first_seen.setdefault(credential, time.time()) + LIFE_SECONDS)
 
@@ -263,10 +265,14 @@ class Soak:
                 return error.read().decode()
 
     def set_clock_wrong(self, seconds: float) -> None:
+        """Set the sidecar's clock, and wait until it is set: only then every later read is answered by it."""
         assert self.child.stdin is not None
+        assert self.child.stdout is not None
+        self.clock_offsets.append(seconds)
         self.child.stdin.write(f"{seconds}\n")
         self.child.stdin.flush()
-        self.clock_ahead = seconds
+        self.child.stdout.readline()
+        self.settled_offset = len(self.clock_offsets) - 1
 
     def sample(self) -> None:
         folder = Path(f"/proc/{self.child.pid}")
