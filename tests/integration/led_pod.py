@@ -63,3 +63,10 @@ def led_pod(folder: Path) -> Iterator[LedPod]:
             path = os.pathsep.join([str(Path(sys.executable).parent), os.defpath])
             environment = {**pod.environment, "PATH": path, "PYTHONWARNINGS": "error"}
             yield LedPod(tokens=pod.tokens["aws"].parent, environment=environment, emulator=emulator, pod=pod)
+
+
+@pytest.fixture(scope="module")
+def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedPod]:
+    """One for each module, led to a local STS of its own."""
+    with led_pod(tmp_path_factory.mktemp("led")) as pod:
+        yield pod

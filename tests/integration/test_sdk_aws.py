@@ -14,9 +14,11 @@ from botocore.exceptions import CredentialRetrievalError
 
 import wif
 from tests.integration.children import run
-from tests.integration.led_pod import AUDIENCES, ROLE, LedPod, led_pod
+from tests.integration.led_pod import AUDIENCES, ROLE, LedPod, pod
 from wif.edges.transport import Transport
 from wif.emulator.faults import Injection
+
+__all__ = ["pod"]  # fixtures
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("sdk-aws")]
 
@@ -34,12 +36,6 @@ arns = {client.get_caller_identity()["Arn"] for _ in range(20)}
 print(json.dumps({"arn": min(arns), "arns": len(arns), "endpoint": client.meta.endpoint_url,
                   "exchanges": exchanger.statistics.exchanges}))
 """
-
-
-@pytest.fixture(scope="module")
-def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedPod]:
-    with led_pod(tmp_path_factory.mktemp("led")) as pod:
-        yield pod
 
 
 @pytest.fixture

@@ -31,9 +31,11 @@ from azure.core.rest import HttpRequest
 import wif
 from tests.integration.bearer_service import BearerService
 from tests.integration.children import run
-from tests.integration.led_pod import CLIENT, TENANT, LedPod, led_pod
+from tests.integration.led_pod import CLIENT, TENANT, LedPod, pod
 from wif.edges.transport import Transport
 from wif.emulator.faults import Injection
+
+__all__ = ["pod"]  # fixtures
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("sdk-azure")]
 
@@ -72,12 +74,6 @@ import json, wif
 with wif.sdk.azure.credential() as credential:
     print(json.dumps({{"token": credential.get_token({SCOPE!r}).token}}))
 """
-
-
-@pytest.fixture(scope="module")
-def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedPod]:
-    with led_pod(tmp_path_factory.mktemp("led")) as pod:
-        yield pod
 
 
 @pytest.fixture(scope="module")

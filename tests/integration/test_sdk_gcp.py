@@ -24,10 +24,12 @@ from google.auth.transport.requests import AuthorizedSession
 import wif
 from tests.integration.bearer_service import BearerService
 from tests.integration.children import run
-from tests.integration.led_pod import ACCOUNT, PROVIDER, LedPod, led_pod
+from tests.integration.led_pod import ACCOUNT, PROVIDER, LedPod, pod
 from wif.clouds.gcp_config import ExternalAccountFile, FileSource, external_account
 from wif.edges.transport import Transport
 from wif.emulator.faults import Injection
+
+__all__ = ["pod"]  # fixtures
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("sdk-gcp")]
 
@@ -59,12 +61,6 @@ with AuthorizedSession(wif.sdk.gcp.credentials()) as session:
     answer = session.post({SIGN_IN!r}, json={{"scope": {SCOPES}}})
 print(json.dumps({{"status": answer.status_code, "members": sorted(answer.json())}}))
 """
-
-
-@pytest.fixture(scope="module")
-def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedPod]:
-    with led_pod(tmp_path_factory.mktemp("led")) as pod:
-        yield pod
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,13 @@ import jwt
 import pytest
 
 from tests.integration.children import run
-from tests.integration.led_pod import CLIENT, LedPod, led_pod
+from tests.integration.led_pod import CLIENT, LedPod, led_pod, pod
 from tests.integration.sidecars import IDENTITY_HEADER, SidecarProcess, azure, led
 from wif.clouds.azure_managed_identity import APP_SERVICE_PATH, IMDS_PATH, ROWS, Case, Interface
 from wif.clouds.endpoint_variables import AzureEndpoint, Endpoints, endpoint_variables
 from wif.serve.asked_keys import MAX_KEYS
+
+__all__ = ["pod"]  # fixtures
 
 pytestmark = [pytest.mark.integration, pytest.mark.one_python, pytest.mark.xdist_group("sidecar_azure")]
 
@@ -70,12 +72,6 @@ CALL = f"""
         answer = client.send_request(HttpRequest("GET", {ARM!r} + "/subscriptions?api-version=2022-12-01"))
         found |= {{"status": answer.status_code}}
 """
-
-
-@pytest.fixture(scope="module")
-def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedPod]:
-    with led_pod(tmp_path_factory.mktemp("led")) as pod:
-        yield pod
 
 
 class Machine:

@@ -20,7 +20,7 @@ import jwt
 import pytest
 
 from tests.integration.hostile import HostileServer, answering, http_answer
-from tests.integration.led_pod import ACCOUNT, CLIENT, ROLE, TENANT, LedPod, led_pod
+from tests.integration.led_pod import ACCOUNT, CLIENT, ROLE, TENANT, LedPod, pod
 from tests.integration.sidecar_clients import (
     CLIENTS,
     DEAD_PROXY,
@@ -36,15 +36,11 @@ from wif.clouds.endpoint_variables import endpoint_variables, endpoints_of
 from wif.config.sidecar import load_sidecar
 from wif.emulator.pod import POD_IDENTITY
 
+__all__ = ["pod"]  # fixtures
+
 pytestmark = [pytest.mark.integration, pytest.mark.one_python, pytest.mark.xdist_group("sidecar_clients")]
 
 MATRIX = Path(__file__).parents[2] / "docs" / "reference" / "sidecar-clients.md"
-
-
-@pytest.fixture(scope="module")
-def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedPod]:
-    with led_pod(tmp_path_factory.mktemp("led")) as pod:
-        yield pod
 
 
 def _settings(pod: LedPod) -> dict[str, Any]:

@@ -12,11 +12,13 @@ import jwt
 import pytest
 
 from tests.integration.children import run
-from tests.integration.led_pod import ACCOUNT, LedPod, led_pod
+from tests.integration.led_pod import ACCOUNT, LedPod, led_pod, pod
 from tests.integration.sidecars import SidecarProcess, gcp, led
 from wif.clouds.endpoint_variables import Endpoints, GcpEndpoint, endpoint_variables
 from wif.clouds.gce_metadata import ROWS, Case
 from wif.serve.asked_keys import MAX_KEYS
+
+__all__ = ["pod"]  # fixtures
 
 pytestmark = [pytest.mark.integration, pytest.mark.one_python, pytest.mark.xdist_group("sidecar_gce")]
 
@@ -69,12 +71,6 @@ OTHER_ACCOUNT = f"""
     credentials.refresh(Request())
     found |= {{"token": credentials.token}}
 """
-
-
-@pytest.fixture(scope="module")
-def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedPod]:
-    with led_pod(tmp_path_factory.mktemp("led")) as pod:
-        yield pod
 
 
 class Machine:

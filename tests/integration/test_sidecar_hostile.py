@@ -23,9 +23,11 @@ from typing import Any
 
 import pytest
 
-from tests.integration.led_pod import LedPod, led_pod
+from tests.integration.led_pod import LedPod, pod
 from tests.integration.server_processes import until
 from tests.integration.sidecars import IDENTITY_HEADER, SidecarProcess, aws, azure, gcp
+
+__all__ = ["pod"]  # fixtures
 
 pytestmark = [pytest.mark.integration, pytest.mark.one_python, pytest.mark.xdist_group("sidecar_hostile")]
 
@@ -40,12 +42,6 @@ CREDENTIAL = re.compile(rb"SecretAccessKey|access_token|wif-local-sts|\bey[A-Za-
 GOOD_CLIENT_SECONDS = 1.0
 """Half of what AWS' SDKs wait for: three of four reads are quicker, on a machine that is busy with the test."""
 LONGEST_SECONDS = 5.0
-
-
-@pytest.fixture(scope="module")
-def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedPod]:
-    with led_pod(tmp_path_factory.mktemp("led")) as pod:
-        yield pod
 
 
 def _settings(pod: LedPod) -> dict[str, Any]:

@@ -6,26 +6,22 @@ import json
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
-from tests.integration.led_pod import ROLE, LedPod, led_pod
+from tests.integration.led_pod import ROLE, LedPod, pod
 from tests.integration.server_processes import until
 from tests.integration.sidecars import SCHEMA, SidecarProcess, aws, azure, gcp, led
+
+__all__ = ["pod"]  # fixtures
 
 pytestmark = [pytest.mark.integration, pytest.mark.one_python]
 
 WAIT_SECONDS = 60
-
-
-@pytest.fixture(scope="module")
-def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedPod]:
-    with led_pod(tmp_path_factory.mktemp("init")) as made:
-        yield made
 
 
 def files(folder: Path) -> list[dict[str, Any]]:
