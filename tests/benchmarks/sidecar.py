@@ -1,4 +1,5 @@
-"""``wif sidecar serve`` with three clouds: memory, start to ready, CPU when idle, reads and p99 of each interface.
+"""``wif sidecar serve`` with three clouds: memory, start to ready, CPU when idle, reads and p99 of each interface; and
+how long ``wif run`` takes with a program that does nothing.
 
 The sidecar is led to the local STS, which runs in another process. Server and load (wrk, 16 connections, keep-alive)
 have a core each; the interfaces and a bare uvicorn answer of the size of AWS' take turns. What is counted is reads per
@@ -78,6 +79,8 @@ def measure(*, rounds: int = 5, seconds: int = 4, idle_seconds: float = IDLE_SEC
             try:
                 ready = statistics.median(each.seconds for each in (*sidecars, sidecar))
                 yield _row("start to ready", ready, "s", MAX_READY_SECONDS, digits=2)
+                run = statistics.median(_run(place, Path(name), cores[0]) for _ in range(STARTS))
+                yield _row("wif run with a program that does nothing, whole", run, "s", MAX_READY_SECONDS, digits=2)
                 yield from _measured(sidecar, Path(name), cores, rounds, seconds, idle_seconds)
             finally:
                 _stop(sidecar.child)
@@ -226,6 +229,18 @@ def _start(place: Mapping[str, Any], folder: Path, core: int) -> Sidecar:
     seconds = time.monotonic() - began
     _pin(child.pid, core)
     return Sidecar(child, told["urls"][0], seconds)
+
+
+def _run(place: Mapping[str, Any], folder: Path, core: int) -> float:
+    command = [sys.executable, "-m", "wif", "run", "--config-file", str(folder / "wif.yaml"), "--", "true"]
+    variables = {**place["variables"], "XDG_RUNTIME_DIR": str(folder), "PYTHONPATH": str(Path.cwd())}
+    began = time.monotonic()
+    child = subprocess.Popen(command, env=variables, cwd=folder)
+    _pin(child.pid, core)
+    status = child.wait(TIMEOUT_SECONDS)
+    if status != 0:
+        raise RuntimeError(f"wif run ended with {status}")
+    return time.monotonic() - began
 
 
 def _is_ready(url: str) -> bool:
