@@ -24,7 +24,7 @@ from tests.integration.sidecars import IDENTITY_HEADER, SCHEMA, SidecarProcess, 
 
 __all__ = ["pod"]  # fixtures
 
-pytestmark = [pytest.mark.integration, pytest.mark.one_python, pytest.mark.xdist_group("sidecar_serve")]
+pytestmark = [pytest.mark.integration, pytest.mark.one_python, pytest.mark.xdist_group("sidecar_process")]
 
 
 def test_init_writes_the_files_and_ends(pod: LedPod, tmp_path: Path) -> None:

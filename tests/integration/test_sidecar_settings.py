@@ -15,7 +15,7 @@ from tests.integration.sidecars import IDENTITY_HEADER, SidecarProcess, aws, azu
 
 __all__ = ["pod"]  # fixtures
 
-pytestmark = [pytest.mark.integration, pytest.mark.one_python, pytest.mark.xdist_group("sidecar_serve")]
+pytestmark = [pytest.mark.integration, pytest.mark.one_python, pytest.mark.xdist_group("sidecar_settings")]
 
 
 def test_new_settings_are_taken_up_and_wrong_ones_told_whole(pod: LedPod, tmp_path: Path) -> None:
