@@ -44,6 +44,7 @@ class ServerProcess:
         environment: the whole of it; default this process's.
         folder: where it runs.
         handed: file descriptors that it inherits.
+        launcher: a command that runs the one that follows it.
 
     Raises:
         NotStarted: it ended instead.
@@ -58,9 +59,10 @@ class ServerProcess:
         environment: Mapping[str, str] | None = None,
         folder: Path | None = None,
         handed: Sequence[int] = (),
+        launcher: Sequence[str] = (),
     ) -> None:
         self.child = subprocess.Popen(
-            [sys.executable, "-m", "wif", *words, "--json", "--log-format", "json"],
+            [*launcher, sys.executable, "-m", "wif", *words, "--json", "--log-format", "json"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class SidecarProcess(ServerProcess):
         *arguments: str,
         environment: Mapping[str, str] | None = None,
         log_level: str = "info",
+        launcher: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.secret_file = folder / "secret" / "authorization"
@@ -68,6 +69,7 @@ class SidecarProcess(ServerProcess):
             told="urls",
             environment={**led(pod), **(environment or {})},
             folder=folder,
+            launcher=launcher,
         )
         self.url = str(self.place["urls"][0])
         self.port = port_of(self.url)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import socket
 import ssl
 import struct
@@ -252,6 +254,17 @@ def test_one_more_connection_takes_the_place_of_the_longest_idle_one(server: Htt
     assert server.guard.evicted == before + 1
     for wire in wires:
         wire.close()
+
+
+def test_each_new_connection_ends_another_one(authority: Authority) -> None:
+    """And not one that was told to end, and waits for its client's farewell: TLS has one, and these never say it."""
+    limits = dataclasses.replace(LIMITS, idle_seconds=60.0)
+    with running(echo, authority=authority, limits=limits) as server, contextlib.ExitStack() as held:
+        for _ in range(3 * LIMITS.connections):
+            assert held.enter_context(Wire(server.port, authority)).get("/a").status == 200
+        assert server.guard.evicted == 2 * LIMITS.connections
+        going_on = [each for each in list(server.guard.connections) if not each.transport.is_closing()]
+        assert len(going_on) == LIMITS.connections
 
 
 def test_who_connects_and_sends_nothing_keeps_nobody_out(server: HttpServer, authority: Authority) -> None:

@@ -305,6 +305,24 @@ def test_a_crowd_that_waits_for_one_identity_does_not_hold_up_another(pod: LedPo
         slow.remove()
 
 
+def test_more_connections_than_descriptors_keep_nobody_out(pod: LedPod, tmp_path: Path) -> None:
+    """As many as a shell allows, and no more: else neither the kubelet gets an answer, nor is a token read."""
+    shell = ("/bin/sh", "-c", 'ulimit -n 256; exec "$@"', "sh")
+    with SidecarProcess(pod, tmp_path, {"identities": {"app": aws(pod)}}, launcher=shell) as process:
+        process.until_ready()
+        request = f"GET /nowhere HTTP/1.1\r\nHost: localhost:{process.port}\r\n\r\n".encode()
+        with contextlib.ExitStack() as held:
+            for number in range(400):
+                wire = held.enter_context(socket.create_connection(("127.0.0.1", process.port), timeout=5))
+                wire.sendall(request)
+                if number % 40 == 39:
+                    assert wire.recv(4096).startswith(b"HTTP/1.1 404")
+                    assert process.keys()[0] == 200
+                    assert process.health("/readyz")[0] == 200
+        descriptors = process.until_logged("connections at once in place of")
+        assert descriptors.endswith("this process may open 256 files")
+
+
 def test_a_mad_client_keeps_nobody_out(pod: LedPod, tmp_path: Path) -> None:
     """Connections without requests, requests without end on one connection, and answers that nobody reads."""
     with SidecarProcess(pod, tmp_path, {"identities": {"app": aws(pod)}}, "--max-connections", "40") as process:

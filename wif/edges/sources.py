@@ -13,6 +13,7 @@ __all__ = [
     "as_source",
 ]
 
+import errno
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _SLACK_BYTES = 1024
 """White space around a token of the largest size."""
+_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""This machine's own trouble, and none of the file's."""
 
 
 class ProjectedFile:
@@ -112,7 +115,11 @@ def _read_file(path: str, limit_bytes: int = MAX_SUBJECT_TOKEN_BYTES + _SLACK_BY
         raise TokenError(f"the token file {path} is no regular file", code="token-unreadable") from error
     except (OSError, ValueError) as error:
         reason = (error.strerror or "unusable path") if isinstance(error, OSError) else "the path holds a zero byte"
-        raise TokenError(f"the token file {path} cannot be read: {reason}", code="token-unreadable") from error
+        raise TokenError(
+            f"the token file {path} cannot be read: {reason}",
+            code="token-unreadable",
+            retryable=isinstance(error, OSError) and error.errno in _PASSING,
+        ) from error
     if len(data) > limit_bytes:
         raise TokenError(
             f"the token file {path} has more than {limit_bytes} bytes; no cloud accepts a token of more than "

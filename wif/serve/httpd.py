@@ -32,6 +32,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 from wif.errors import ConfigurationError
+from wif.serve.descriptors import fit_connections, raise_limit
 from wif.serve.draining import SETTLE_SECONDS, ignore_new_connections
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class Guard:
         keep all others out. A real client's head is here long before it is the oldest. Of its kind, the one whose time
         ends first.
         """
-        others = [each for each in self.connections if each is not newest]
+        others = [each for each in self.connections if each is not newest and not each.transport.is_closing()]
         for is_dispensable in _DISPENSABLE_FIRST:
             found = [each for each in others if is_dispensable(each)]
             if found:
@@ -388,6 +389,8 @@ def run(
     Raises:
         WifError: what a worker raised.
     """
+    raise_limit()
+    fit_connections((*servers, *([health] if health is not None else [])))
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(
             _serve(

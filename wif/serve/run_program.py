@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from wif.serve.child import expect_children
+from wif.serve.descriptors import fit_connections
 from wif.serve.first_credentials import first_credentials
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ async def run_program(
         WifError: there is no credential, or no program.
     """
     expect_children()  # commands are run before the program
+    fit_connections(servers)  # the limit is not raised: the program inherits it
     try:
         with _stopped_by_signals(child):
             for server in servers:

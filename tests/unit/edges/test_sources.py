@@ -87,6 +87,23 @@ def test_a_file_without_the_right_to_read_is_refused(tmp_path: Path) -> None:
         ProjectedFile(path).read()
 
 
+def test_trouble_that_is_not_the_file_s_passes(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="no limit of open files on this system")
+    path = tmp_path / "token"
+    path.write_text(TOKEN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with refused("token-unreadable", "Too many open files") as caught:
+            ProjectedFile(path).read()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert caught.value.retryable
+    with refused("token-unreadable") as caught:
+        ProjectedFile(tmp_path).read()
+    assert not caught.value.retryable
+
+
 def test_a_path_with_a_zero_byte_is_refused() -> None:
     with refused("token-unreadable"):
         ProjectedFile("a\x00b").read()
