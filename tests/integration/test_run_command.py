@@ -26,6 +26,17 @@ LEFT_OUT = {
     "GOOGLE_APPLICATION_CREDENTIALS",
 }
 
+GOOGLE_S_OWN = {
+    "CLOUDSDK_AUTH_ACCESS_TOKEN",
+    "CLOUDSDK_AUTH_DISABLE_CREDENTIALS",
+    "CLOUDSDK_AUTH_IMPERSONATE_SERVICE_ACCOUNT",
+    "CLOUDSDK_CORE_ACCOUNT",
+    "GOOGLE_CREDENTIALS",
+    "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT",
+    "GOOGLE_OAUTH_ACCESS_TOKEN",
+}
+"""By these gcloud and Terraform are somebody else, or nobody."""
+
 AWS = ("--aws-role-arn", ROLE, "--aws-region", "eu-west-1")
 GCP = ("--gcp-provider", PROVIDER, "--gcp-service-account", ACCOUNT, "--gcp-project", "wif-local")
 AZURE = ("--azure-tenant-id", TENANT, "--azure-client-id", CLIENT)
@@ -50,6 +61,8 @@ credentials, project = google.auth.default()
 credentials.refresh(google.auth.transport.requests.Request())
 print(json.dumps([type(credentials).__module__, credentials.service_account_email, project, bool(credentials.token)]))
 """
+BOTO_KEYS = "[Credentials]\naws_access_key_id = AKIAFOREIGN\naws_secret_access_key = x\n"
+EC2_KEYS = "AWSAccessKeyId=AKIAFOREIGN\nAWSSecretKey=x\n"
 AS_TWO_USERS = """
 import json, subprocess
 program = '''
@@ -114,6 +127,58 @@ def test_what_is_left_out_is_said(runner: Runner) -> None:
     assert environ["no_proxy"] == environ["NO_PROXY"] == "localhost,127.0.0.1"
     quiet = runner.run("--log-level", "error", "--", "true")[1]
     assert quiet == ""
+
+
+def test_what_makes_gcloud_and_terraform_somebody_else_is_left_out(pod: LedPod, runner: Runner) -> None:
+    environ = runner.environment(with_identities=False) | dict.fromkeys(GOOGLE_S_OWN, "true")
+    program = "import os, json; print(json.dumps(list(os.environ)))"
+    out, err = runner.run(*GCP, *file(pod, "gcp"), "--", sys.executable, "-c", program, environ=environ)
+    assert not GOOGLE_S_OWN & set(json.loads(out))
+    assert all(name in err for name in GOOGLE_S_OWN)
+    of_aws = runner.python(*AWS, *file(pod, "aws"), program=program, environ=environ)
+    assert set(of_aws) >= GOOGLE_S_OWN, "no identity of Google is served"
+
+
+@pytest.mark.parametrize(
+    ("variable", "place", "text", "told"),
+    [
+        ("AWS_CREDENTIAL_FILE", "keys", EC2_KEYS, "left out of the program's environment: AWS_CREDENTIAL_FILE"),
+        ("BOTO_CONFIG", "keys", BOTO_KEYS, "keys is kept from the program"),
+        (None, ".boto", BOTO_KEYS, ".boto is kept from the program"),
+    ],
+    ids=["AWS_CREDENTIAL_FILE", "BOTO_CONFIG", "~/.boto"],
+)
+def test_keys_that_boto3_looks_for_before_an_endpoint(
+    pod: LedPod, runner: Runner, variable: str | None, place: str, text: str, told: str
+) -> None:
+    path = runner.folder / place
+    path.write_text(text)
+    own = {"HOME": str(runner.folder), **({variable: str(path)} if variable else {})}
+    environ = runner.environment(with_identities=False) | own
+    out, err = runner.run(*AWS, *file(pod, "aws"), "--", sys.executable, "-c", BOTO3, environ=environ)
+    assert json.loads(out)[0] == "container-role"
+    assert told in err
+
+
+@one_python
+@pytest.mark.skipif(shutil.which("unshare") is None or os.geteuid() != 0, reason="only root can show another /etc")
+def test_keys_of_the_whole_machine(pod: LedPod, runner: Runner) -> None:
+    (runner.folder / "boto.cfg").write_text(BOTO_KEYS)
+    script = 'mkdir -p etc && cp -a /etc/. etc && cp boto.cfg etc/boto.cfg && mount --bind etc /etc && exec "$@"'
+    changed = ["unshare", "--mount", "/bin/sh", "-c", script, "sh"]
+    if subprocess.run([*changed, "true"], cwd=runner.folder, capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody show another /etc")
+    done = subprocess.run(
+        [*changed, *wif_run(*AWS, *file(pod, "aws"), "--", sys.executable, "-c", BOTO3)],
+        env=runner.environment(with_identities=False),
+        cwd=runner.folder,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+        check=False,
+    )
+    assert "/etc/boto.cfg is kept from the program" in done.stderr
+    assert json.loads(done.stdout)[0] == "container-role"
 
 
 def test_identities_by_the_settings_file(pod: LedPod, runner: Runner) -> None:

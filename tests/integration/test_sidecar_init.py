@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,6 +91,41 @@ def test_a_refusal_ends_it_at_once_and_an_outage_does_not(pod: LedPod, tmp_path:
     assert not (tmp_path / "aws").exists()
     with pod.emulator.faults.inject(cloud="gcp", status=503, times=2):
         assert "4 files are written" in init(pod, tmp_path, settings(pod, tmp_path))[0]
+
+
+AS_FIRST_PROCESS = ["unshare", "--pid", "--fork", "--kill-child"]
+
+
+@pytest.mark.parametrize("before", [[], AS_FIRST_PROCESS], ids=["as any process", "as a container's first"])
+def test_sigterm_ends_it_while_a_cloud_does_not_answer(pod: LedPod, tmp_path: Path, before: list[str]) -> None:
+    if before and (os.geteuid() != 0 or shutil.which("unshare") is None):
+        pytest.skip("only root can make a process the first of its namespace")
+    if before and subprocess.run([*before, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody make a process the first of its namespace")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "wif.yaml").write_text(json.dumps({"sidecar": settings(pod, tmp_path / "out")}))
+    words = ["sidecar", "serve", "--init", "--wait", "60", "--config-file", str(tmp_path / "wif.yaml")]
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        deaf.settimeout(WAIT_SECONDS)
+        child = subprocess.Popen(
+            [*before, sys.executable, "-m", "wif", *words],
+            env=led(pod) | {"AWS_ENDPOINT_URL_STS": f"http://127.0.0.1:{deaf.getsockname()[1]}"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with child, deaf.accept()[0]:  # the exchange is under way
+            try:
+                below = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split() if before else ()
+                os.kill(int(below[0]) if below else child.pid, signal.SIGTERM)
+                began = time.monotonic()
+                out, err = child.communicate(timeout=10)
+            finally:
+                child.kill()
+    assert (child.returncode, out) == (143, ""), err
+    assert time.monotonic() - began < 5
+    assert "Traceback" not in err
+    assert not list((tmp_path / "out").iterdir()), "nothing half-written stays behind"
 
 
 def test_a_directory_that_is_not_there_is_wrong_configuration(pod: LedPod, tmp_path: Path) -> None:

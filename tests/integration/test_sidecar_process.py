@@ -149,6 +149,31 @@ def test_sigterm_finishes_what_is_under_way(pod: LedPod, tmp_path: Path) -> None
         assert time.monotonic() - began < 5
 
 
+ENDED_WHILE_LOADING = """
+import os, signal, sys
+from wif.cli import main
+
+def end(event, arguments):
+    if event == "import" and arguments[0] == sys.argv[1]:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+sys.addaudithook(end)
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "module"), [([], "wif.serve.sidecar_service"), (["--init"], "wif.serve.first_credentials")]
+)
+def test_sigterm_before_anything_is_served(pod: LedPod, tmp_path: Path, words: list[str], module: str) -> None:
+    """It ends by itself: the kernel would not end a container's first process for it."""
+    (tmp_path / "wif.yaml").write_text(json.dumps({"sidecar": {"identities": {"app": aws(pod)}}}))
+    arguments = [module, "sidecar", "serve", *words, "--config-file", str(tmp_path / "wif.yaml")]
+    program = [sys.executable, "-c", ENDED_WHILE_LOADING, *arguments]
+    done = subprocess.run(program, env=led(pod), capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
+
+
 def test_no_secret_is_logged_at_any_level(pod: LedPod, tmp_path: Path) -> None:
     settings = {"identities": {"app": aws(pod), "reports": gcp(pod), "vault": azure(pod)}, "gce_metadata": True}
     environment = {"IDENTITY_HEADER": IDENTITY_HEADER}

@@ -43,7 +43,7 @@ def without_other_files(
     """
     more: dict[str, str] = {}
     if "aws" in clouds:
-        more |= _without_aws_files(wanted, environ)
+        more |= _without_aws_files(wanted, environ) | _without_boto_files(environ)
     if "gcp" in clouds:
         folder = environ.get("CLOUDSDK_CONFIG") or os.path.expanduser("~/.config/gcloud")  # noqa: PTH111
         if os.path.exists(f"{folder}/{_GOOGLE_FILE}"):  # noqa: PTH110
@@ -71,7 +71,7 @@ def _without_aws_files(wanted: EndpointVariables, environ: Mapping[str, str]) ->
     profile = environ.get("AWS_PROFILE") or environ.get("AWS_DEFAULT_PROFILE") or "default"
     region: str | None = None
     for variable, path in _AWS_FILES.items():
-        place = environ.get(variable) or os.path.expanduser(path)  # noqa: PTH111
+        place = _expanded(environ.get(variable) or path)
         parser = _read(place)
         region = region or _setting(parser, profile, "region")
         if any(_setting(parser, "default", name) is not None for name in _AWS_CREDENTIALS):
@@ -85,6 +85,29 @@ def _without_aws_files(wanted: EndpointVariables, environ: Mapping[str, str]) ->
     if region and is_lost and not any(environ.get(name) or name in wanted.variables for name in _AWS_REGIONS):
         more |= dict.fromkeys(_AWS_REGIONS, region)
     return more
+
+
+_BOTO = "BOTO_CONFIG"
+_BOTO_FILES = ("/etc/boto.cfg", "~/.boto")
+
+
+def _without_boto_files(environ: Mapping[str, str]) -> dict[str, str]:
+    """Lead boto3 past boto's own file where that has keys of AWS; gsutil's users often have them there."""
+    places = [_expanded(place) for place in ([environ[_BOTO]] if _BOTO in environ else _BOTO_FILES)]
+    found = [place for place in places if _setting(_read(place), "Credentials", "aws_access_key_id") is not None]
+    if not found:
+        return {}
+    _LOGGER.warning(
+        "%s is kept from the program, with all of its settings, gsutil's as well: it has keys of AWS, which would go"
+        " before the endpoint",
+        " and ".join(found),
+    )
+    return {_BOTO: os.devnull}
+
+
+def _expanded(path: str) -> str:
+    """As botocore reads a path."""
+    return os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111
 
 
 def _read(path: str) -> configparser.RawConfigParser:

@@ -5,7 +5,8 @@ from __future__ import annotations
 __all__ = ["serve_command"]
 
 import os
-from typing import TYPE_CHECKING, Any
+import signal
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -28,6 +29,8 @@ INIT_SECONDS = 120
 """An outage may end meanwhile; the kubelet starts an init container that failed anew, later each time."""
 GRACE_SECONDS = 10
 """A native sidecar is stopped when the applications have gone: nobody asks any more."""
+_TERMINATED = 143
+"""As a shell says of a program that SIGTERM ended."""
 
 
 @command("serve", example="wif sidecar serve --gce-metadata", log_level="info")
@@ -35,7 +38,7 @@ GRACE_SECONDS = 10
 @click.option("--init", is_flag=True, help="Write the files once and end; serve nothing.")
 @click.option("--wait", type=Duration(), default=INIT_SECONDS, show_default=True, help="With --init: how long.")
 @click.option("--no-health", is_flag=True, help="No /healthz, /readyz and /metrics.")
-@click.option("--max-connections", type=click.IntRange(1, 100_000), default=2000, show_default=True, help="At once.")
+@click.option("--max-connections", type=click.IntRange(1, 100_000), default=2000, show_default=True, help="Most at once.")
 @click.option("--grace", type=Duration(), default=GRACE_SECONDS, show_default=True, help="Longest stop after SIGTERM.")
 @click.option("--access-log", is_flag=True, help="A line for each request, without headers.")
 @log_options
@@ -49,6 +52,8 @@ def serve_command(context: click.Context, /, log_format: str, grace: int, **opti
     With --init it returns when every identity has been exchanged once and every file is written, as an init container
     does; a refusal ends it at once.
     """
+    # before anything is waited for: the kernel keeps a signal that nobody handles from a container's first process
+    signal.signal(signal.SIGTERM, _end)
     set_up_log(log_format)
     source = sidecar_source(context)
     settings = source.load()
@@ -67,6 +72,11 @@ def serve_command(context: click.Context, /, log_format: str, grace: int, **opti
         _serve(context, service, grace, options)
     finally:
         service.close()
+
+
+def _end(*_: object) -> NoReturn:
+    """What SIGTERM does until the servers listen, and with --init: everything is closed as after an error."""
+    raise SystemExit(_TERMINATED)
 
 
 def _init(context: click.Context, settings: SidecarSettings, wait_seconds: int) -> None:

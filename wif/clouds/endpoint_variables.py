@@ -46,6 +46,8 @@ class Foreign(NamedTuple):
     """What it would do: the end of a sentence that begins with its name."""
     harmless: frozenset[str] = frozenset()
     """Values, in lower case, that change nothing."""
+    is_seen_in_file: bool = False
+    """It names a file of many settings: only who can read that one knows whether it has credentials."""
 
 
 LEADING_ELSEWHERE: Mapping[Cloud, Mapping[str, Foreign]] = MappingProxyType(
@@ -61,6 +63,12 @@ LEADING_ELSEWHERE: Mapping[Cloud, Mapping[str, Foreign]] = MappingProxyType(
                 "AWS_ROLE_SESSION_NAME": Foreign("belongs to AWS_WEB_IDENTITY_TOKEN_FILE"),
                 "AWS_PROFILE": Foreign("names a profile with credentials of its own"),
                 "AWS_DEFAULT_PROFILE": Foreign("names a profile with credentials of its own"),
+                "AWS_CONFIG_FILE": Foreign("names a file of profiles", is_seen_in_file=True),
+                "AWS_SHARED_CREDENTIALS_FILE": Foreign("names a file of profiles", is_seen_in_file=True),
+                "AWS_CREDENTIAL_FILE": Foreign("names a file of keys, which boto3 looks for first"),
+                "BOTO_CONFIG": Foreign(
+                    "names a file that may have keys, which boto3 looks for first", is_seen_in_file=True
+                ),
                 "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": Foreign("goes before AWS_CONTAINER_CREDENTIALS_FULL_URI"),
                 "AWS_CONTAINER_AUTHORIZATION_TOKEN": Foreign("stands for AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"),
             }
@@ -69,7 +77,16 @@ LEADING_ELSEWHERE: Mapping[Cloud, Mapping[str, Foreign]] = MappingProxyType(
             {
                 "GOOGLE_APPLICATION_CREDENTIALS": Foreign("names a credential file, which goes first"),
                 "CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE": Foreign("names a credential file for gcloud"),
+                "CLOUDSDK_AUTH_ACCESS_TOKEN": Foreign("is a token for gcloud"),
                 "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE": Foreign("names a token for gcloud"),
+                "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": Foreign(
+                    "may have gcloud ask without credentials", frozenset({"", "false"})
+                ),
+                "CLOUDSDK_AUTH_IMPERSONATE_SERVICE_ACCOUNT": Foreign("makes gcloud another service account"),
+                "CLOUDSDK_CORE_ACCOUNT": Foreign("names an account that is logged in to gcloud"),
+                "GOOGLE_CREDENTIALS": Foreign("is looked for first by Terraform"),
+                "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT": Foreign("makes Terraform another service account"),
+                "GOOGLE_OAUTH_ACCESS_TOKEN": Foreign("is a token for Terraform"),
                 "NO_GCE_CHECK": Foreign("keeps google-auth from the metadata server", frozenset({"", "false"})),
                 "METADATA_SERVER_DETECTION": Foreign(
                     "may keep Node's library from the metadata server", frozenset({"", "assume-present"})
@@ -99,7 +116,8 @@ LEADING_ELSEWHERE: Mapping[Cloud, Mapping[str, Foreign]] = MappingProxyType(
 )
 """By cloud, every variable that must not be set beside its endpoint.
 
-Sources: botocore's resolver of credentials, google-auth's default, azure-identity's DefaultAzureCredential and
+Sources: botocore's resolver of credentials ("Standardized credential providers"), google-auth's default, gcloud's
+properties as variables, Terraform's provider of Google, azure-identity's DefaultAzureCredential and
 ManagedIdentityCredential, and what their Go, Java and Node counterparts do likewise.
 """
 
@@ -160,7 +178,7 @@ class EndpointVariables:
     variables: Mapping[str, str] = field(repr=False)
     """To be set, whatever was there. :data:`SECRET_VARIABLES` says which are secrets."""
     absent: Mapping[str, str]
-    """Those of the given environment that must go, and why."""
+    """Those of the given environment that must go, and why; without those that only their file decides about."""
 
     def applied_to(self, environ: Mapping[str, str]) -> dict[str, str]:
         """The environment with all of it done."""
@@ -290,7 +308,7 @@ def _absent(endpoints: Endpoints, environ: Mapping[str, str]) -> dict[str, str]:
         name: foreign.reason
         for cloud in endpoints.clouds
         for name, foreign in LEADING_ELSEWHERE[cloud].items()
-        if name in environ and environ[name].strip().lower() not in foreign.harmless
+        if name in environ and not foreign.is_seen_in_file and environ[name].strip().lower() not in foreign.harmless
     }
     if endpoints.azure is not None and endpoints.azure.identity_header is None:
         # the instance metadata alone: App Service's variables would go before it

@@ -85,6 +85,38 @@ def test_files_that_variables_name(home: Path) -> None:
     assert variables(AWS_SHARED_CREDENTIALS_FILE=str(home / "elsewhere"))["AWS_SHARED_CREDENTIALS_FILE"] == os.devnull
 
 
+def test_a_variable_s_path_is_read_as_botocore_reads_it(home: Path) -> None:
+    (home / "config").write_text("[default]\nrole_arn = x\n")
+    assert variables(AWS_CONFIG_FILE="~/config")["AWS_CONFIG_FILE"] == os.devnull
+    assert variables(AWS_CONFIG_FILE="$HOME/config")["AWS_CONFIG_FILE"] == os.devnull
+
+
+KEYS = "[Credentials]\naws_access_key_id = x\n"
+NO_KEYS = "[Credentials]\ngs_oauth2_refresh_token = x\n[Boto]\nproxy = proxy.example\n"
+
+
+def test_boto_s_own_file_with_keys(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (home / ".boto").write_text(KEYS)
+    with caplog.at_level(logging.WARNING):
+        assert variables() == {"A": "b", "BOTO_CONFIG": os.devnull}
+    assert f"{home}/.boto is kept from the program, with all of its settings, gsutil's as well" in caplog.text
+    assert variables("gcp") == {"A": "b"}, "only where AWS is served"
+    (home / "other").write_text(NO_KEYS)
+    assert variables(BOTO_CONFIG=str(home / "other")) == {"A": "b"}, "boto3 reads this file and no other"
+    assert variables(BOTO_CONFIG="") == {"A": "b"}, "nor any at all"
+
+
+def test_boto_s_own_file_by_its_variable(home: Path) -> None:
+    (home / "other").write_text(KEYS)
+    assert variables(BOTO_CONFIG="~/other") == {"A": "b", "BOTO_CONFIG": os.devnull}
+
+
+@pytest.mark.parametrize("text", [NO_KEYS, "[Other]\naws_access_key_id = x\n", "no INI file"])
+def test_boto_s_own_file_without_keys_stays(home: Path, text: str) -> None:
+    (home / ".boto").write_text(text)
+    assert variables() == {"A": "b"}
+
+
 def test_gcloud_s_own_credentials(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     (home / ".config/gcloud/application_default_credentials.json").write_text("{}")
     with caplog.at_level(logging.WARNING):

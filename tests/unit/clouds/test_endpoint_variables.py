@@ -108,7 +108,13 @@ def test_nothing_of_no_proxy_is_lost(names: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cloud", "name"), [(cloud, name) for cloud, names in LEADING_ELSEWHERE.items() for name in names]
+    ("cloud", "name"),
+    [
+        (cloud, name)
+        for cloud, names in LEADING_ELSEWHERE.items()
+        for name, foreign in names.items()
+        if not foreign.is_seen_in_file
+    ],
 )
 def test_everything_that_leads_elsewhere_goes(cloud: str, name: str) -> None:
     wanted = endpoint_variables(ALL, {name: "some-value", "PATH": "/bin"})
@@ -124,6 +130,7 @@ def test_everything_that_leads_elsewhere_goes(cloud: str, name: str) -> None:
     ("name", "value"),
     [
         ("NO_GCE_CHECK", "false"),
+        ("CLOUDSDK_AUTH_DISABLE_CREDENTIALS", "False"),
         ("GCE_METADATA_MTLS_MODE", "None"),
         ("METADATA_SERVER_DETECTION", "assume-present"),
         ("AZURE_TOKEN_CREDENTIALS", "prod"),
@@ -132,6 +139,12 @@ def test_everything_that_leads_elsewhere_goes(cloud: str, name: str) -> None:
 )
 def test_values_that_change_nothing_stay(name: str, value: str) -> None:
     assert not endpoint_variables(ALL, {name: value}).absent
+
+
+def test_what_only_a_file_tells_is_left_to_who_can_read_it() -> None:
+    names = {"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "BOTO_CONFIG"}
+    assert not endpoint_variables(ALL, dict.fromkeys(names, "/some/file")).absent
+    assert {name for name, foreign in LEADING_ELSEWHERE["aws"].items() if foreign.is_seen_in_file} == names
 
 
 def test_another_app_service_goes_before_the_instance_metadata() -> None:
