@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.serve.thread_limit import LimitedThreads
 from wif.config.sidecar import AfterRefresh, FileOutput
 from wif.serve.after_refresh import Afterwards, processes_named, send_signal
 
@@ -183,6 +184,49 @@ def test_what_the_file_held_before_holds_meanwhile_and_holds_for_others_is_redac
         asyncio.run(rewrite_meanwhile())
     printed = caplog.records[-1].wif["output"]  # type: ignore[attr-defined]  # extra=
     assert printed == "(secret) (secret) (secret) (secret) forgotten-by-now and no secret"
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        [[f"secret-{number}" for number in range(100_000)]],
+        [[".".join(f"part-{number}" for number in range(100_000))]],
+        [[f"{name}-secret-{number}" for number in range(1000)] for name in ("one", "other")],
+    ],
+    ids=["many", "large", "together"],
+)
+def test_what_would_take_long_to_redact_is_not_shown(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, held: list[list[str]]
+) -> None:
+    """Other programs may write to a shared file."""
+
+    async def begin() -> None:
+        afterwards = Afterwards(os.environ, command_seconds=WAIT_SECONDS)
+        for secrets in held:
+            afterwards.know(file.path, secrets)
+        afterwards.begin(file)
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0.01)
+
+    file = output(tmp_path, command=("echo", "one-secret-1 and no secret"))
+    with caplog.at_level(logging.INFO):
+        asyncio.run(begin())
+    fields = caplog.records[-1].wif  # type: ignore[attr-defined]  # extra=
+    assert fields["status"] == 0
+    assert fields["output"] == "(not shown: the file has, or had, too many secrets to look for)"
+
+
+def test_a_signal_that_no_thread_can_send_has_failed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def begin() -> Afterwards:
+        asyncio.get_running_loop().set_default_executor(LimitedThreads())
+        afterwards = Afterwards(os.environ)
+        afterwards.begin(output(tmp_path, signal="HUP", process="nobody-of-this-name"))
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0.01)
+        return afterwards
+
+    assert asyncio.run(begin()).failures == 1
+    assert caplog.messages[-1] == "the signal HUP is not sent: the system starts no more threads for this process"
 
 
 def test_what_no_command_can_have_read_any_more_is_forgotten(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

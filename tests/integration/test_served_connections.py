@@ -17,7 +17,9 @@ import pytest
 
 from tests.integration.documents_server import Authority, Wire, running
 from tests.integration.server_processes import until
-from wif.serve.httpd import HttpServer, Limits, Receive, Scope, Send
+from tests.unit.serve.thread_limit import LimitedThreads
+from wif.serve.certificates import Certificate
+from wif.serve.httpd import Address, HttpServer, Limits, Receive, Scope, Send
 
 pytestmark = pytest.mark.integration
 
@@ -142,6 +144,32 @@ def test_a_body_that_drips_in_is_cut(wire: Wire) -> None:
     reply = wire.reply()
     assert (reply.status, reply.headers["connection"]) == (408, "close")
     assert time.monotonic() - began < 4.0
+
+
+def test_deadlines_are_kept_where_no_thread_looks_at_the_certificate(authority: Authority) -> None:
+    """A pod has a limit of threads, which another container of it may reach."""
+
+    async def serve() -> bytes:
+        limited = LimitedThreads()
+        asyncio.get_running_loop().set_default_executor(limited)
+        certificate = Certificate(authority.chain, authority.key)
+        address = Address(host="127.0.0.1", port=0)
+        server = HttpServer(echo, address=address, certificate=certificate, limits=LIMITS)
+        await server.start()
+        try:
+            async with asyncio.timeout(20.0):
+                while not limited.refused:
+                    await asyncio.sleep(0.05)
+                reader, writer = await asyncio.open_connection(
+                    "127.0.0.1", server.port, ssl=authority.client_context(), server_hostname="localhost"
+                )
+                said = await reader.read()
+                writer.close()
+                return said
+        finally:
+            await server.stop(0.1)
+
+    assert asyncio.run(serve()).startswith(b"HTTP/1.1 408 ")
 
 
 def test_an_idle_connection_ends_without_a_word(wire: Wire) -> None:

@@ -499,3 +499,37 @@ def test_a_client_that_asks_for_ever_other_tokens_has_a_bounded_number(sidecar: 
         assert 200 not in answers
         assert counted.taken <= 32
     _require_good_service(sidecar, 0.5)
+
+
+def test_who_shares_a_credentials_file_reads_no_more_by_it_and_stops_nobody(pod: LedPod, tmp_path: Path) -> None:
+    shared, whole = tmp_path / "shared", 1024 * 1024
+    shared.mkdir()
+    path = shared / "credentials"
+    file = {"identity": "app", "kind": "aws-credentials", "path": str(path), "mode": 0o644}
+    waited: list[float] = []
+    environment = {"IDENTITY_HEADER": IDENTITY_HEADER}
+    settings = {"identities": {"app": aws(pod)}, "files": [file]}
+    with SidecarProcess(pod, tmp_path, settings, environment=environment) as process:
+        process.until_ready()
+        for target in (str(pod.tokens / "aws"), "/proc/self/environ"):
+            path.unlink()
+            path.symlink_to(target)
+            until(lambda: process.health("/readyz")[0] == 503, what="that it is told")
+            assert path.is_symlink()
+            path.unlink()
+            until(lambda: process.health("/readyz")[0] == 200, what="the file")
+            held = path.read_text()
+            assert (pod.tokens / "aws").read_text().strip() not in held
+            assert IDENTITY_HEADER not in held
+        assert "is a symbolic link, which is not followed" in process.until_logged("credentials is not renewed")
+
+        def is_alive() -> bool:
+            began = time.monotonic()
+            status, _ = process.health("/healthz")
+            waited.append(time.monotonic() - began)
+            return status == 200
+
+        for unit in ("\n", " \n", "[x]\n"):
+            path.write_text(unit * (whole // len(unit)))
+            until(lambda: is_alive() and "written by wif" in path.read_text(), what="the profile in it")
+        assert max(waited) < LONGEST_SECONDS

@@ -167,6 +167,21 @@ def test_a_reload_that_names_a_place_that_is_not_there_leaves_everything(pod: Le
         until((tmp_path / "credentials").exists, what="the file before is still kept")
 
 
+def test_what_an_application_puts_where_a_file_is_kept_leaves_no_identity_served(pod: LedPod, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    files = [{"identity": "app", "kind": "aws-credentials", "path": str(shared / "credentials")}]
+    with SidecarProcess(pod, tmp_path, {"identities": {"app": aws(pod), "admin": aws(pod)}, "files": files}) as process:
+        process.until_ready()
+        assert process.keys("/aws/admin")[0] == 200
+        (shared / "credentials").unlink()
+        (shared / "credentials").mkdir()
+        process.write({"identities": {"app": aws(pod)}, "files": files})
+        until(lambda: process.keys("/aws/admin")[0] == 404, what="the end of an identity that was taken away")
+        wanted = (503, "1 of 1 files hold no valid credential: file-unusable\n")
+        until(lambda: process.health("/readyz") == wanted, what=f"{wanted}")
+
+
 def test_variables_name_every_setting(pod: LedPod, tmp_path: Path) -> None:
     environment = {
         "WIF_SIDECAR_IDENTITIES": json.dumps({"one": aws(pod), "two": aws(pod)}),

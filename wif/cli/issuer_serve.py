@@ -51,7 +51,7 @@ _CHOOSING = ("names", "all", "issuer", "kubeconfig", "context", "api_servers", "
 @click.option("--max-age", type=Duration(), default=300, show_default=True, help="Cache-Control of a new document.")
 @click.option("--refresh", type=Duration(), default=30, show_default=True, help="Time between readings of a source.")
 @click.option("--stale", type=Duration(), default=3600, show_default=True, help="Age at which a document ends: 503.")
-@click.option("--max-connections", type=click.IntRange(1, 100_000), default=2000, show_default=True, help="Most at once.")
+@click.option("--max-connections", type=click.IntRange(1, 100_000), default=2000, show_default=True, help="At most.")
 @click.option("--grace", type=Duration(), default=GRACE_SECONDS, show_default=True, help="Longest stop after SIGTERM.")
 @click.option("--drain-delay", type=Duration(), default=0, show_default=True, help="Accept so long after SIGTERM.")
 @click.option("--access-log", is_flag=True, help="A line for each request.")

@@ -38,7 +38,7 @@ _TERMINATED = 143
 @click.option("--init", is_flag=True, help="Write the files once and end; serve nothing.")
 @click.option("--wait", type=Duration(), default=INIT_SECONDS, show_default=True, help="With --init: how long.")
 @click.option("--no-health", is_flag=True, help="No /healthz, /readyz and /metrics.")
-@click.option("--max-connections", type=click.IntRange(1, 100_000), default=2000, show_default=True, help="Most at once.")
+@click.option("--max-connections", type=click.IntRange(1, 100_000), default=2000, show_default=True, help="At most.")
 @click.option("--grace", type=Duration(), default=GRACE_SECONDS, show_default=True, help="Longest stop after SIGTERM.")
 @click.option("--access-log", is_flag=True, help="A line for each request, without headers.")
 @log_options

@@ -63,7 +63,7 @@ GRACE_SECONDS = 25
 @click.option("--identity", envvar="POD_NAME", metavar="NAME", help="In Events. Default: POD_NAME, the host's name.")
 @click.option("--health-port", type=click.IntRange(0, 65535), help="/healthz, /readyz and /metrics. Default: none.")
 @click.option("--health-host", default="::", show_default=True, help="Its address: kubelet asks from outside the pod.")
-@click.option("--max-connections", type=click.IntRange(1, 100_000), default=2000, show_default=True, help="Most at once.")
+@click.option("--max-connections", type=click.IntRange(1, 100_000), default=2000, show_default=True, help="At most.")
 @click.option("--grace", type=Duration(), default=GRACE_SECONDS, show_default=True, help="Longest stop after SIGTERM.")
 @click.option("--drain-delay", type=Duration(), default=0, show_default=True, help="Accept so long after SIGTERM.")
 @click.option("--access-log", is_flag=True, help="A line for each request.")

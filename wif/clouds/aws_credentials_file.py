@@ -2,6 +2,7 @@
 
 Read by every SDK as an INI file. A profile that carries our mark is replaced up to its last setting; all else stays
 as it is, also a comment below it, which speaks of the section that follows.
+Whoever may write the file says how long it takes to read: it is read line by line, each at a cost of its length.
 The format has no place for an expiry that SDKs read, so a comment says it to people.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 __all__ = ["MARK", "foreign_profiles", "secrets_in", "with_profiles"]
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from wif.errors import ConfigurationError
@@ -23,7 +24,7 @@ MARK = "# written by wif"
 
 _HEADER = re.compile(r"\[(?P<name>[^\]]+)\]")
 _NO_SETTING = re.compile(r"\s*($|[#;])")
-_SECRET = re.compile(r"(?mi)^\s*aws_(?:secret_access_key|session_token)\s*[=:]\s*(?P<value>\S+)")
+_SECRET = re.compile(r"(?i)\s*aws_(?:secret_access_key|session_token)\s*[=:]\s*(?P<value>\S+)")
 _VALUE = re.compile(r"[!-~]+")
 """Printable ASCII without white space: an INI reader sees it as it is."""
 
@@ -61,18 +62,20 @@ def with_profiles(text: str, profiles: Mapping[str, AwsCredentials]) -> str:
 
 def secrets_in(text: str) -> tuple[str, ...]:
     """The secret keys and session tokens of every profile, whoever wrote it, for who must keep them out of a log."""
-    return tuple(dict.fromkeys(found["value"] for found in _SECRET.finditer(text)))
+    found = (_SECRET.match(line) for line in text.splitlines())
+    return tuple(dict.fromkeys(each["value"] for each in found if each is not None))
 
 
-def _sections(text: str) -> list[tuple[str, str]]:
+def _sections(text: str) -> Iterator[tuple[str, str]]:
     """Name and lines of each section; what stands before the first one has the name ``""``."""
-    found: list[tuple[str, list[str]]] = [("", [])]
+    name, lines = "", list[str]()
     for line in text.splitlines(keepends=True):
         header = _HEADER.match(line)
         if header is not None:
-            found.append((header["name"].strip(), []))
-        found[-1][1].append(line)
-    return [(name, "".join(lines)) for name, lines in found]
+            yield name, "".join(lines)
+            name, lines = header["name"].strip(), []
+        lines.append(line)
+    yield name, "".join(lines)
 
 
 def _below(body: str) -> str:

@@ -44,17 +44,22 @@ class NotRegular(OSError):
     """The path names something that is no regular file."""
 
 
-def read_bounded(path: Path, limit_bytes: int) -> bytes:
+def read_bounded(path: Path, limit_bytes: int, *, follow_links: bool = True) -> bytes:
     """At most ``limit_bytes`` + 1 bytes of a regular file: one byte too many says that there is more.
 
     The file is opened once and looked at through its descriptor, so a symlink that is swapped meanwhile (as the
     kubelet does at each rotation) gives the old content or the new, never an error between the two. A FIFO or device
     is refused without waiting for it.
 
+    Args:
+        follow_links: False where somebody else may put a link there, which would have this process read what they
+            cannot: it is ELOOP then.
+
     Raises:
         OSError: as ``open`` and ``read`` give it; EISDIR for a directory, :class:`NotRegular` for what is no file.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _EXTRA_FLAGS)
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _EXTRA_FLAGS
+    descriptor = os.open(path, flags if follow_links else flags | _NOFOLLOW)
     try:
         _require_regular(os.fstat(descriptor), path)
         return _read(descriptor, limit_bytes)

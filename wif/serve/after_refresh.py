@@ -10,18 +10,20 @@ __all__ = ["Afterwards", "processes_named", "send_signal"]
 
 import asyncio
 import errno
+import functools
 import itertools
 import logging
 import os
 import signal
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from wif.core.freshness import MAX_SUBJECT_TOKEN_BYTES
 from wif.edges.files import read_bounded
 from wif.serve.commands import CommandFailed, run_command
+from wif.serve.threads import NoThread, in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +42,10 @@ _SHORTEST_SECRET = 8
 """Of a part between dots: what is shorter is found everywhere."""
 _COMM_BYTES = 15
 """As much of a program's name as the kernel keeps."""
+_MAX_SECRETS_BYTES = 128 * 1024
+"""Of all secrets that are looked for in an output. Who may write to a shared file says how many there are."""
+_SECRET_BYTES = 64
+"""That each of them counts for beside its length."""
 _SECRET_VARIABLES = ("IDENTITY_HEADER",)
 
 
@@ -48,7 +54,8 @@ class _Held(NamedTuple):
 
     since: float
     """On the monotonic clock."""
-    secrets: tuple[str, ...]
+    secrets: tuple[str, ...] | None
+    """None: too many to keep."""
 
 
 class Afterwards:
@@ -72,7 +79,8 @@ class Afterwards:
 
         What it held before stays known for as long as a command may run that has read it, and twice that.
         """
-        now = _Held(time.monotonic(), tuple(secrets))
+        found = tuple(secrets)
+        now = _Held(time.monotonic(), found if _size(found) <= _MAX_SECRETS_BYTES else None)
         oldest = now.since - 2 * self._command_seconds
         held = (*self._held.get(path, ()), now)
         self._held[path] = (*(each for each, later in itertools.pairwise(held) if later.since > oldest), now)
@@ -91,7 +99,7 @@ class Afterwards:
             if after.command:
                 is_done = await self._run(file, after.command)
             else:
-                is_done = await asyncio.to_thread(send_signal, after)
+                is_done = await _send(after)
             self.failures += not is_done
         finally:
             del self._tasks[file]
@@ -121,8 +129,14 @@ class Afterwards:
         return status == 0
 
 
-def _redacted(printed: bytes, held: Iterable[_Held], *, is_cut: bool) -> str:
-    secrets = {secret for each in held for secret in each.secrets}
+def _size(secrets: Collection[str]) -> int:
+    return sum(map(len, secrets)) + _SECRET_BYTES * len(secrets)
+
+
+def _redacted(printed: bytes, held: Sequence[_Held], *, is_cut: bool) -> str:
+    secrets = {secret for each in held for secret in each.secrets or ()}
+    if any(each.secrets is None for each in held) or _size(secrets) > _MAX_SECRETS_BYTES:
+        return "(not shown: the file has, or had, too many secrets to look for)"
     parts = {part for secret in secrets for part in (secret, *secret.split(".")) if len(part) >= _SHORTEST_SECRET}
     text = printed.decode(errors="replace")
     for part in sorted(parts, key=len, reverse=True):  # what contains another goes first
@@ -130,6 +144,14 @@ def _redacted(printed: bytes, held: Iterable[_Held], *, is_cut: bool) -> str:
     if is_cut:  # perhaps through a secret
         text = text[: max(0, len(text) - max(map(len, secrets), default=0))]
     return "".join(c if c.isprintable() else " " for c in text[:_OUTPUT_BYTES]).strip()
+
+
+async def _send(after: AfterRefresh) -> bool:
+    try:
+        return await in_thread(functools.partial(send_signal, after))
+    except NoThread as error:
+        _LOGGER.error("the signal %s is not sent: %s", after.signal, error)
+        return False
 
 
 def send_signal(after: AfterRefresh) -> bool:

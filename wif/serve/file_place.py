@@ -2,12 +2,14 @@
 
 Somebody else may write there as well: other profiles of a shared credentials file, which stay, or the file itself. So
 it is looked at closely whenever it is no longer what was left there, and a quarrel about it is not led at full speed.
+Nor is a link followed that they put there: what this process can read, others may not.
 """
 
 from __future__ import annotations
 
 __all__ = ["MAX_SHARED_BYTES", "Content", "FilePlace", "require_place"]
 
+import errno
 import logging
 import os
 import stat
@@ -34,6 +36,7 @@ _FREE_REPAIRS = 3
 _REPAIR_SECONDS = (4.0, 60.0)
 """Such a pause, at first and at most; a repair that lasted for twice that long is the last of its row."""
 _HINT = "mount a memory-backed emptyDir there, and have its group be this process' (fsGroup)"
+_LINK_HINT = "remove the link, or name the file that it leads to"
 
 
 class Content(NamedTuple):
@@ -135,7 +138,7 @@ class FilePlace:
         # where a file system knows no modes, the one that is there is as good as it gets
         modes = {mode} if self._left is None or self._left[1] != mode else {mode, stat.S_IMODE(self._left[0].mode)}
         with suppress(OSError):
-            if stat.S_IMODE(stamp.mode) in modes and read_bounded(self._path, len(data)) == data:
+            if stat.S_IMODE(stamp.mode) in modes and read_bounded(self._path, len(data), follow_links=False) == data:
                 self._left, self.in_place = (stamp, mode), True
         return self.in_place
 
@@ -166,7 +169,7 @@ def require_place(path: str, profiles: Iterable[str]) -> None:
         what = "is not there or is no directory"
     elif not os.access(directory, os.W_OK | os.X_OK):
         what = "may not be written to by this user"
-    elif os.path.isdir(path):  # noqa: PTH112
+    elif os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
         raise ConfigurationError(f"{path} is a directory, expected a file or nothing", code="file-unusable")
     else:
         names = tuple(profiles)
@@ -199,12 +202,16 @@ def _shared_text(path: str) -> str:
         ConfigurationError: file-unusable.
     """
     try:
-        data = read_bounded(path, MAX_SHARED_BYTES)
+        data = read_bounded(path, MAX_SHARED_BYTES, follow_links=False)
     except FileNotFoundError:
         return ""
     except NotRegular as error:
         raise ConfigurationError(f"{path} is no regular file", code="file-unusable") from error
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ConfigurationError(
+                f"{path} is a symbolic link, which is not followed", code="file-unusable", hint=_LINK_HINT
+            ) from error
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}", code="file-unusable") from error
     if len(data) > MAX_SHARED_BYTES:
         raise ConfigurationError(f"{path} is larger than {MAX_SHARED_BYTES} bytes", code="file-unusable")

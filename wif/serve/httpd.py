@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 from wif.errors import ConfigurationError
 from wif.serve.descriptors import fit_connections, raise_limit
 from wif.serve.draining import SETTLE_SECONDS, ignore_new_connections
+from wif.serve.threads import NoThread, in_thread
 
 if TYPE_CHECKING:
     from wif.serve.certificates import Certificate
@@ -264,7 +265,10 @@ class HttpServer:
             self.guard.expire(now)
             if self.certificate is not None and now >= next_look:
                 next_look = now + CERTIFICATE_SECONDS
-                await asyncio.to_thread(self.certificate.reload)
+                try:
+                    await in_thread(self.certificate.reload)
+                except NoThread as error:
+                    _LOGGER.warning("the certificate's files are not looked at: %s", error)
 
     def _renew_date(self) -> None:
         self._state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]

@@ -20,6 +20,7 @@ from wif.errors import ConfigurationError, TransportError, WifError
 from wif.exchange.clocks import SYSTEM, Clocks
 from wif.serve.after_refresh import Afterwards
 from wif.serve.file_place import Content, FilePlace, require_place
+from wif.serve.threads import NoThread, in_thread
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -32,6 +33,7 @@ _LOGGER = logging.getLogger("wif.serve")
 
 LOOK_SECONDS = 2.0
 """How often the subject tokens and the files themselves are looked at; new credentials are written at once."""
+_THREADS_HINT = "look at the pod's limit of processes (podPidsLimit), and at who uses them up"
 _AWS = "aws-credentials"
 _FEDERATED = "federated-token"
 _Key = tuple[str, str, str, str, str | None]
@@ -101,12 +103,18 @@ class SidecarFiles:
     def check(self, settings: SidecarSettings) -> Sequence[ConfigurationError]:
         """What is wrong with the places of these files, before anything is asked of a cloud.
 
+        Of other settings than those in force only places that are new are looked at: who may write to a directory could
+        else keep every change from coming into force. What is wrong with the others is among the problems.
+
         Returns:
             file-unusable where a directory is not there or may not be written to, config-foreign where a profile that
             somebody else wrote would be lost.
         """
         found: list[ConfigurationError] = []
+        kept = () if settings == self._identities.settings else self._places
         for path, files in _by_path(settings.files).items():
+            if path in kept:
+                continue
             try:
                 require_place(path, [file.profile for file in files if file.kind == _AWS])
             except ConfigurationError as error:
@@ -202,7 +210,16 @@ class SidecarFiles:
                 found: dict[_Output, Content | WifError | None] = {
                     output: self._held(output.settings) for output in outputs if output.settings.kind != _FEDERATED
                 }
-                written = await asyncio.to_thread(self._sync, outputs, found)
+                written: Mapping[_Output, Content] = {}
+                try:
+                    written = await in_thread(functools.partial(self._sync, outputs, found))
+                except NoThread as error:
+                    failure = ConfigurationError(
+                        f"{outputs[0].settings.path} cannot be looked at: {error}",
+                        code="file-unusable",
+                        hint=_THREADS_HINT,
+                    )
+                    found.update({each: failure for each in outputs if not isinstance(found.get(each), WifError)})
                 for output in outputs:
                     content = found[output]
                     self._note(output, content, written.get(output))

@@ -30,6 +30,7 @@ from wif.serve.loopback_guard import LoopbackGuard, loopback_address, require_ow
 from wif.serve.sidecar import MAX_CONNECTIONS, Mount, SidecarApp, limits
 from wif.serve.sidecar_aws import AwsEndpoint
 from wif.serve.sidecar_identities import Identities
+from wif.serve.threads import NoThread, in_thread
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -62,7 +63,10 @@ class Part(Protocol):
     """What works beside the listeners, on the event loop: files, for instance. It ends with the loop."""
 
     def check(self, settings: SidecarSettings) -> Sequence[ConfigurationError]:
-        """What is wrong with these settings, before they are in force; nothing is changed."""
+        """What is wrong with these settings, at the start or before they are in force; nothing is changed.
+
+        What an application could have done to what is kept already is a problem, and no reason to go on without them.
+        """
         ...
 
     def start(self) -> None:
@@ -256,17 +260,25 @@ class SidecarService:
 
     async def _watch(self, load: Callable[[], SidecarSettings]) -> None:
         seen: tuple[object, ...] | None = None  # it may have changed since it was read
+        is_read = True
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             stamp = self._stamp()
             if stamp == seen:
                 continue
-            seen = stamp
             try:
-                self.apply(await asyncio.to_thread(load))
+                self.apply(await in_thread(load))
+            except NoThread as error:
+                if is_read:
+                    _LOGGER.error("the settings cannot be read anew, and will be tried again: %s", error)
+                is_read = False
+                continue
             except ConfigurationError as error:
                 self.reload_failures += 1
                 _LOGGER.error("the new settings are not used, those before stay: %s", error.message)
+            if not is_read:
+                _LOGGER.info("the settings are read again")
+            seen, is_read = stamp, True
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = ["TokenCommand"]
 
 import asyncio
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from wif.edges.files import write_atomically
 from wif.errors import ConfigurationError, TokenError, WifError
 from wif.exchange.clocks import SYSTEM, Clocks
 from wif.serve.commands import CommandFailed, run_command
+from wif.serve.threads import NoThread, in_thread
 
 if TYPE_CHECKING:
     from wif.config.sidecar import SidecarSettings
@@ -82,7 +84,10 @@ class TokenCommand:
         if status != 0:
             raise TokenError(f"the token command {program!r} ended with status {status}", code="token-source-failed")
         token = read_token(printed, origin=f"token command {program}", now=self._clocks.wall())
-        await asyncio.to_thread(write_atomically, self._path, token.raw.encode("ascii"))
+        try:
+            await in_thread(functools.partial(write_atomically, self._path, token.raw.encode("ascii")))
+        except NoThread as error:
+            raise TokenError(f"the token of {program!r} is not written: {error}", code="token-source-failed") from error
         self._expires_at = token.expires_at
 
     def start(self) -> None:

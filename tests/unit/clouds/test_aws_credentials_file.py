@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import configparser
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -67,6 +69,30 @@ def test_the_secrets_of_every_profile_are_found() -> None:
     )
     assert secrets_in(text) == ("foreign/key", SECRET, "tok/en1==")
     assert secrets_in("# aws_session_token = commented\n") == ()
+    assert secrets_in("\r\n \t aws_session_token\t=\t a\r\naws_session_token\n= b") == ("a",)
+
+
+READ = """
+import sys
+from datetime import UTC, datetime
+from wif.clouds.aws_credentials_file import secrets_in, with_profiles
+from wif.core.credentials import AwsCredentials
+unit = sys.argv[1]
+text = unit * (1024 * 1024 // len(unit))
+keys = AwsCredentials(
+    access_key_id="a", secret_access_key="b", session_token="c", expires_at=datetime.now(UTC), lifetime_seconds=1
+)
+secrets_in(text), with_profiles(text, {"default": keys})
+"""
+UNITS = ["\n", "\r", " ", "\t\n", " \n", "[", "]", "[]", "[x]\n", "aws_", "aws_\n", "\naws_session_token ", "\x1f\n"]
+OURS = [f"[default]\n{MARK}\n", f"[default]\n{MARK}\n \n", "# "]
+
+
+@pytest.mark.parametrize("unit", UNITS + OURS)
+def test_no_text_takes_long_to_read(unit: str) -> None:
+    """An application may write to a file that is shared with it, as much as a MiB: in a process that can be ended."""
+    done = subprocess.run([sys.executable, "-c", READ, unit], timeout=30, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_profile_of_somebody_else_is_not_replaced() -> None:

@@ -55,6 +55,15 @@ def test_a_missing_file_is_the_systems_own_error(tmp_path: Path) -> None:
         read_bounded(tmp_path / "no", 10)
 
 
+def test_a_link_is_followed_unless_somebody_else_may_have_put_it_there(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("x")
+    (tmp_path / "link").symlink_to("target")
+    assert read_bounded(tmp_path / "link", 10) == b"x"
+    assert read_bounded(tmp_path / "target", 10, follow_links=False) == b"x"
+    with pytest.raises(OSError, match="symbolic links"):
+        read_bounded(tmp_path / "link", 10, follow_links=False)
+
+
 def test_a_swapped_symlink_gives_the_old_content_or_the_new(tmp_path: Path) -> None:
     """As the kubelet's atomic writer swaps ``..data``."""
     for name in ("a", "b"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ import pytest
 from wif.clouds.aws_credentials_file import secrets_in
 from wif.core.credentials import AwsCredentials
 from wif.errors import ConfigurationError
-from wif.serve.file_place import Content, FilePlace
+from wif.serve.file_place import Content, FilePlace, require_place
 
 
 class Clock:
@@ -102,6 +103,50 @@ def test_a_profile_that_somebody_took_meanwhile_is_not_taken_back(tmp_path: Path
         mine.settle({"default": keys(1)}, mode=0o600, is_new=False)
     assert caught.value.code == "config-foreign"
     assert not mine.in_place
+
+
+@pytest.mark.parametrize("is_own", [True, False], ids=["repair", "new"])
+@pytest.mark.parametrize("target", ["/proc/self/environ", "token", "loop"])
+def test_a_link_to_what_only_this_process_may_read_is_not_followed(tmp_path: Path, target: str, is_own: bool) -> None:
+    """What stands in a shared file stays in it: followed, a link would have a secret written into it for everybody."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    (tmp_path / "token").write_text("a-subject-token")
+    path, mine = folder / "loop", place(folder / "loop")
+    if is_own:
+        mine.settle({"default": keys(1)}, mode=0o600, is_new=True)
+        path.unlink()
+    path.symlink_to(tmp_path / target if target == "token" else target)
+    for refused in (
+        lambda: mine.settle({"default": keys(1)}, mode=0o600, is_new=not is_own),
+        lambda: require_place(str(path), ["default"]),
+    ):
+        with pytest.raises(ConfigurationError, match="is a symbolic link, which is not followed") as caught:
+            refused()
+        assert caught.value.code == "file-unusable"
+        assert "remove the link" in caught.value.hint
+    assert path.is_symlink()
+    assert [each.name for each in folder.iterdir()] == ["loop"], "nothing is written"
+    path.unlink()
+    assert mine.settle({"default": keys(1)}, mode=0o600, is_new=not is_own)
+    assert mine.in_place
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "file")
+    with pytest.raises(ConfigurationError, match="is no regular file"):
+        place(tmp_path / "file").settle({"default": keys(1)}, mode=0o600, is_new=True)
+
+
+def test_a_link_to_a_directory_is_a_link(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / "file"
+    path.symlink_to("folder")
+    with pytest.raises(ConfigurationError, match="symbolic link"):
+        require_place(str(path), ["default"])
+    require_place(str(path), ())
+    assert place(path).settle({"": Content("a-token", 0.0)}, mode=0o600, is_new=True)
+    assert (path.is_symlink(), list((tmp_path / "folder").iterdir())) == (False, [])
 
 
 def test_a_failure_to_write_leaves_what_is_there_in_place(tmp_path: Path) -> None:

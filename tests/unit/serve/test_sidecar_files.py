@@ -27,6 +27,7 @@ from tests.unit.exchange.canned import (
     google_token,
     subject_token,
 )
+from tests.unit.serve.thread_limit import LimitedThreads
 from wif.config.sidecar import (
     AfterRefresh,
     AwsIdentity,
@@ -232,7 +233,7 @@ def test_what_has_expired_is_kept_and_told(tmp_path: Path, caplog: pytest.LogCap
     async def scenario(files: SidecarFiles) -> None:
         await until(lambda: files.counts()["expired"] == 1)
         assert path.read_text() == "ya29.federated-1"
-        assert "1 of 1 files hold no valid credential: cloud-unavailable" in files.problems()
+        await until(lambda: "1 of 1 files hold no valid credential: cloud-unavailable" in files.problems())
         metrics = CollectorRegistry()
         files.register_metrics(metrics)
         assert metrics.get_sample_value("wif_sidecar_files", {"holds": "expired"}) == 1
@@ -319,8 +320,49 @@ def test_a_file_that_somebody_changed_is_written_again(bench: Bench, damage: Cal
         await until(lambda: not files.problems())
 
     if kind == "aws-credentials" and damage is _replace_by_link:
-        return  # what is no file is refused there
+        return  # it is refused there
     bench.run(bench.file(kind), scenario=scenario)
+
+
+def test_a_link_in_the_place_of_a_shared_file_is_told_and_nothing_it_leads_to_is_shown(bench: Bench) -> None:
+    path = bench.folder / "file"
+
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: not files.problems())
+        path.unlink()
+        path.symlink_to(bench.token)
+        await until(files.problems)
+        assert files.problems() == ["1 of 1 files hold no valid credential: file-unusable"]
+        await asyncio.sleep(0.2)
+        assert path.is_symlink()
+        path.unlink()
+        await until(lambda: not files.problems())
+        assert bench.token.read_text() not in path.read_text()
+
+    bench.run(bench.file("aws-credentials"), scenario=scenario)
+
+
+def test_files_are_kept_again_once_there_are_threads_again(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    file, second = bench.folder / "file", bench.folder / "second"
+
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: not files.problems())
+        limited = LimitedThreads()
+        asyncio.get_running_loop().set_default_executor(limited)
+        file.unlink()
+        files.replace(bench.settings(bench.file("gcp-access-token"), bench.file("federated-token", "second")))
+        await until(lambda: limited.refused > 5)
+        assert files.problems() == ["1 of 2 files hold no valid credential: file-unusable"]
+        assert caplog.text.count("starts no more threads") == files.failures == 2, "once for each, not for each look"
+        with pytest.raises(ConfigurationError, match="second cannot be looked at"):
+            await files.write_all()
+        bench.clock.wrong = 7200.0
+        await until(lambda: files.counts()["expired"] == 1)
+        bench.clock.wrong = 0.0
+        limited.is_reached = False
+        await until(lambda: not files.problems() and text(file) and text(second))
+
+    bench.run(bench.file("gcp-access-token"), scenario=scenario)
 
 
 @pytest.mark.parametrize("kind", ["gcp-access-token", "aws-credentials"])
@@ -484,6 +526,23 @@ def test_a_profile_of_somebody_else_is_refused_at_start(bench: Bench) -> None:
 def test_a_credentials_file_that_is_none_is_refused_at_start(bench: Bench, content: bytes) -> None:
     (bench.folder / "file").write_bytes(content)
     assert _refused(bench, bench.file("aws-credentials")).code == "file-unusable"
+
+
+def test_only_places_that_are_new_are_looked_at_for_other_settings(bench: Bench) -> None:
+    """Who may write there could else keep every change from coming into force."""
+
+    async def scenario(files: SidecarFiles) -> None:
+        await until(lambda: not files.problems())
+        for name in ("file", "second"):
+            (bench.folder / name).write_text("[default]\naws_access_key_id = AKIA\n")
+        kept = bench.settings(bench.file("aws-credentials", mode=0o640))
+        assert not files.check(kept)
+        (error,) = files.check(bench.settings(*kept.files, bench.file("aws-credentials", "second")))
+        assert (error.code, "second" in error.message) == ("config-foreign", True)
+        files.replace(kept)
+        await until(lambda: "config-foreign" in str(files.problems()))
+
+    bench.run(bench.file("aws-credentials"), scenario=scenario)
 
 
 def test_profiles_beside_ours_stay(bench: Bench) -> None:

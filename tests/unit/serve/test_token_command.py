@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.unit.exchange.canned import subject_token
+from tests.unit.serve.thread_limit import LimitedThreads
 from wif.errors import TokenError
 from wif.exchange.clocks import SYSTEM
 from wif.serve.token_command import TokenCommand
@@ -50,6 +51,28 @@ def test_it_is_renewed_before_its_end_and_survives_failures(tmp_path: Path) -> N
         assert not kept.problems()
         assert (tmp_path / "token").read_text() == second
         assert (tmp_path / "count").read_text().count("x") < 10, "it pauses between tries"
+
+    asyncio.run(keep())
+
+
+def test_it_is_renewed_once_there_are_threads_again(tmp_path: Path) -> None:
+    async def keep() -> None:
+        limited, kept = LimitedThreads(), command(tmp_path)
+        asyncio.get_running_loop().set_default_executor(limited)
+        token = prints(tmp_path, 1, 3600)
+        with pytest.raises(TokenError, match="starts no more threads") as caught:
+            await kept.renew()
+        assert caught.value.code == "token-source-failed"
+        kept.start()
+        ends = time.monotonic() + WAIT_SECONDS
+        while limited.refused < 2 and time.monotonic() < ends:
+            await asyncio.sleep(0.02)
+        assert kept.problems() == ["no subject token: token-source-failed"]
+        limited.is_reached = False
+        while kept.problems() and time.monotonic() < ends:
+            await asyncio.sleep(0.02)
+        assert not kept.problems()
+        assert (tmp_path / "token").read_text() == token
 
     asyncio.run(keep())
 
