@@ -28,6 +28,7 @@ from typing import Literal, NamedTuple
 
 from wif.clouds.endpoint_answers import Answer, state_of
 from wif.core.credentials import AwsCredentials
+from wif.core.freshness import LIMITS
 from wif.errors import WifError
 
 DEFAULT_PATH = "/aws"
@@ -36,7 +37,6 @@ PENDING_WAIT_SECONDS = 1.5
 """How long a request waits for the first credential: botocore gives up after 2 s, and asks three times."""
 _PENDING_RETRY_SECONDS = 1
 _OUTAGE_RETRY_SECONDS = 5
-_LONGEST_RETRY_SECONDS = 300
 _MAX_MESSAGE_CHARACTERS = 1024
 _JSON = (b"content-type", b"application/json")
 _NO_STORE = (b"cache-control", b"no-store")
@@ -119,7 +119,7 @@ def failed(error: WifError, *, is_first: bool) -> Answer:
     row = ERRORS["outage" if state_of(error) == "outage" else "refused"]
     retry = row.retry_after_seconds
     if retry is not None and error.retry_after_seconds is not None:
-        retry = max(1, min(_LONGEST_RETRY_SECONDS, math.ceil(error.retry_after_seconds)))
+        retry = max(1, min(int(LIMITS.retry_after_max_seconds), math.ceil(error.retry_after_seconds)))
     return _error(row._replace(code=error.code, message=error.message, retry_after_seconds=retry))
 
 

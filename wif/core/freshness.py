@@ -46,6 +46,8 @@ class Limits(NamedTuple):
     """After a failed exchange the same error is given to new callers for this long; doubles up to a minute."""
     failure_backoff_max_seconds: float = 60.0
     """Longest time for which one failure answers for others."""
+    retry_after_max_seconds: float = 300.0
+    """Longest time for which a failure that came with Retry-After does: a proxy's maintenance page asks for a day."""
 
 
 LIMITS = Limits()
@@ -73,6 +75,10 @@ class Lifetime(NamedTuple):
     def valid(self, steady: float, wall: float) -> bool:
         """True while it may be served because a refresh failed: before its end."""
         return steady < self.end_steady and wall < self.end_wall
+
+    def left(self, steady: float, wall: float) -> float:
+        """Seconds until its end, by the clock that says less; none left is 0 or less."""
+        return min(self.end_steady - steady, self.end_wall - wall)
 
 
 def lifetime(

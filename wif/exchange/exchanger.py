@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from wif.core.audit import exchange_record
 from wif.core.flow import Flow, Request, Response, drive
-from wif.core.freshness import LIMITS, Limits, retry_delay
+from wif.core.freshness import LIMITS, Lifetime, Limits, lifetime, retry_delay
 from wif.core.hosts import AllowedHosts, parse_hosts
 from wif.core.token import SubjectIdentity, TokenSource, UnverifiedToken, read_token
 from wif.edges.sources import as_source
@@ -190,6 +190,16 @@ class Exchanger(ABC):
         """The main credential, or the one of a scope, as ``acredentials`` of the clouds returns it."""
         return await self._main(scope).aget()
 
+    def lifetime(self, credential: Expiring) -> Lifetime:
+        """When a credential that it gave ends, by two clocks: either may have been set since, or have stood still."""
+        for cell in self._all_cells()[::-1]:  # the one asked last stands last
+            plan = cell.lifetime(credential)
+            if plan is not None:
+                return plan
+        steady, wall = self._clocks.steady(), self._clocks.wall()  # replaced while it was on its way to the caller
+        left = min(credential.expires_at.timestamp() - wall, credential.lifetime_seconds)
+        return lifetime(left, steady=steady, wall=wall, chance=0.5, limits=self._limits)
+
     # -- for the clouds ----------------------------------------------------------------------------------
 
     @abstractmethod
@@ -197,17 +207,23 @@ class Exchanger(ABC):
         """The cell of the credential that :meth:`credentials` returns where its caller names no more than a scope."""
 
     def _cell(self, key: object, make: Callable[[], Cell[E]], *, bound: int = 64) -> Cell[E]:
-        """The cell of a key; at most ``bound`` of them, the one not asked for longest goes first."""
+        """The cell of a key; at most ``bound`` of them."""
         with self._cells_lock:
             cell = self._cells.pop(key, None)
             if cell is None:
                 if self._closed:
                     raise ConfigurationError(f"{self.identity}: the exchanger is closed", code="closed")
                 while len(self._cells) >= bound:
-                    self._cells.pop(next(each for each in self._cells if each not in self._kept_cells)).close()
+                    self._cells.pop(self._least_needed()).close()
                 cell = make()
             self._cells[key] = cell
             return cell
+
+    def _least_needed(self) -> object:
+        """The key of the cell asked for longest ago, of those that hold and await nothing as long as there are any."""
+        keys = [key for key in self._cells if key not in self._kept_cells]
+        standings = ((key, self._cells[key].standing()) for key in keys)
+        return next((key for key, each in standings if each.value is None and not each.under_way), keys[0])
 
     def _all_cells(self) -> list[Cell[Any]]:
         with self._cells_lock:

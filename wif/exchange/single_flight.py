@@ -1,8 +1,8 @@
 """One credential, one exchange at a time, whoever asks: threads, tasks, refresh ahead.
 
 Every exchange runs on one short-lived daemon thread and ends in a future that is marked running at birth, so that
-no waiter can cancel it for the others. Threads wait for the future, tasks for its asyncio wrapper. There is no
-timer: the first call after the refresh point starts the refresh, so an idle process owns no thread. A deadline or
+no waiter can cancel it for the others. Threads wait for the future, tasks for their event loop's wrapper of it. There
+is no timer: the first call after the refresh point starts the refresh, so an idle process owns no thread. A deadline or
 the interpreter's exit shuts the exchange's socket down. ``docs/adr/0002`` has the measurements.
 """
 
@@ -19,11 +19,14 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from wif.core.freshness import LIMITS, Lifetime, Limits, lifetime
 from wif.errors import ConfigurationError, SubjectChanged, TokenError, TransportError, UnavailableError, WifError
 from wif.exchange.clocks import SYSTEM, Clocks, chance
+
+if TYPE_CHECKING:
+    import asyncio
 
 C = TypeVar("C")
 
@@ -34,7 +37,18 @@ _GRACE_SECONDS = 0.5  # what a waiter leaves an exchange beyond its deadline, to
 class Flight(Generic[C]):
     """One exchange under way: its deadline, its future, and what stops it."""
 
-    __slots__ = ("__weakref__", "_aborts", "_lock", "aborted", "after", "deadline", "future", "thread", "wake")
+    __slots__ = (
+        "__weakref__",
+        "_aborts",
+        "_lock",
+        "_wrapped",
+        "aborted",
+        "after",
+        "deadline",
+        "future",
+        "thread",
+        "wake",
+    )
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
@@ -48,7 +62,22 @@ class Flight(Generic[C]):
         """Run on the exchange's thread when the waiters have their result: the caller's hooks."""
         self.aborted = False
         self._aborts: list[Callable[[], None]] = []
+        self._wrapped: dict[asyncio.AbstractEventLoop, asyncio.Future[C]] = {}
         self._lock = threading.Lock()
+
+    def wrapped(self) -> asyncio.Future[C]:
+        """The future as the running event loop awaits it; to be shielded: it is one for all of the loop's tasks.
+
+        Whatever hangs on :attr:`future` stays until the exchange ends, whoever has gone away meanwhile.
+        """
+        import asyncio  # noqa: PLC0415  # who awaits has loaded it; who does not, need not
+
+        loop = asyncio.get_running_loop()
+        wrapped = self._wrapped.get(loop)
+        if wrapped is None:
+            wrapped = self._wrapped[loop] = asyncio.wrap_future(self.future)
+            wrapped.add_done_callback(_retrieve)
+        return wrapped
 
     def on_abort(self, stop: Callable[[], None]) -> None:
         """Register what interrupts the exchange's blocking work; called at once if it is already aborted."""
@@ -128,6 +157,11 @@ class Cell(Generic[C]):
             return entry[0]
         return None
 
+    def lifetime(self, value: C) -> Lifetime | None:
+        """When a credential that it gave ends; None where another one has replaced it. Takes no lock."""
+        entry = self._entry
+        return entry[1] if entry is not None and entry[0] is value else None
+
     def get(self, timeout: float | None = None) -> C:
         """The credential, from the cache or by an exchange that all callers share.
 
@@ -169,13 +203,11 @@ class Cell(Generic[C]):
         """As :meth:`get`, for a task; the event loop is never blocked."""
         import asyncio  # noqa: PLC0415  # who awaits has loaded it; who does not, need not
 
-        value, flight = self._enter()
+        value, flight = self._enter(may_block=False)
         if flight is None:
             return value  # type: ignore[return-value]  # a value stands wherever no flight does
-        shared = asyncio.wrap_future(flight.future)
-        shared.add_done_callback(_retrieve)
         try:
-            return await asyncio.wait_for(asyncio.shield(shared), self._wait_seconds(flight, timeout))
+            return await asyncio.wait_for(asyncio.shield(flight.wrapped()), self._wait_seconds(flight, timeout))
         except TimeoutError:
             return self._timed_out(flight, timeout)
         except WifError as error:
@@ -219,8 +251,12 @@ class Cell(Generic[C]):
 
     # -- inside ----------------------------------------------------------------------------------------
 
-    def _enter(self, outer: Flight[Any] | None = None) -> tuple[C | None, Flight[C] | None]:
-        """Either a value to serve, or a flight to wait for."""
+    def _enter(self, outer: Flight[Any] | None = None, *, may_block: bool = True) -> tuple[C | None, Flight[C] | None]:
+        """Either a value to serve, or a flight to wait for.
+
+        Args:
+            may_block: whether the caller's thread may do the exchange's work where no other one can be had.
+        """
         own: Flight[C] | None = None
         with self._lock:
             steady, wall = self._clocks.steady(), self._clocks.wall()
@@ -245,7 +281,7 @@ class Cell(Generic[C]):
             elif self._clocks.monotonic() > flight.deadline:
                 flight.abort()  # nobody waits for a refresh ahead; who passes by ends the one that hangs
         if own is not None:
-            self._launch(own, outer)
+            self._launch(own, outer, may_block=may_block)
         return (value, None) if usable else (None, flight)
 
     def _refusal(self, steady: float) -> WifError | None:
@@ -262,7 +298,7 @@ class Cell(Generic[C]):
             )
         return None
 
-    def _launch(self, flight: Flight[C], outer: Flight[Any] | None) -> None:
+    def _launch(self, flight: Flight[C], outer: Flight[Any] | None, *, may_block: bool) -> None:
         if outer is not None:
             outer.on_abort(flight.abort)
             self._run(flight)
@@ -274,17 +310,19 @@ class Cell(Generic[C]):
         _flights.add(flight)
         try:
             thread.start()
-        except RuntimeError:  # no new thread while the interpreter shuts down, or at a limit of the system
+        except RuntimeError as error:  # no new thread while the interpreter shuts down, or at a limit of the system
             flight.thread = None
-            self._run(flight)
+            if may_block:
+                self._run(flight)
+            else:
+                self._fail(flight, _no_thread(self._name, error))
 
     def _run(self, flight: Flight[C]) -> None:
         steady, wall = self._clocks.steady(), self._clocks.wall()
         try:
             value = self._work(flight)
         except BaseException as error:  # noqa: BLE001  # handed to every waiter; without this they would wait forever
-            self._landed(flight, None, error)
-            flight.future.set_exception(error)
+            self._fail(flight, error)
         else:
             life, renew = self._life(value)
             plan = lifetime(life, renew_seconds=renew, steady=steady, wall=wall, chance=chance(), limits=self._limits)
@@ -292,6 +330,10 @@ class Cell(Generic[C]):
             flight.future.set_result(value)
         for hook in flight.after:
             hook()
+
+    def _fail(self, flight: Flight[C], error: BaseException) -> None:
+        self._landed(flight, None, error)
+        flight.future.set_exception(error)
 
     def _landed(self, flight: Flight[C], result: tuple[C, Lifetime] | None, error: BaseException | None) -> None:
         with self._lock:
@@ -317,7 +359,8 @@ class Cell(Generic[C]):
         pause = self._limits.failure_backoff_seconds * 2.0 ** min(self._failures - 1, 16)
         pause = min(pause, self._limits.failure_backoff_max_seconds)
         self._failure = error
-        self._retry_at = self._clocks.steady() + max(pause, error.retry_after_seconds or 0.0)
+        asked = min(error.retry_after_seconds or 0.0, self._limits.retry_after_max_seconds)
+        self._retry_at = self._clocks.steady() + max(pause, asked)
         if isinstance(error, SubjectChanged):
             self._entry = None
 
@@ -353,6 +396,14 @@ def _retrieve(future: Any) -> None:
     """Look at the outcome, so that asyncio does not report one whose waiter has gone."""
     if not future.cancelled():
         future.exception()
+
+
+def _no_thread(name: str, error: RuntimeError) -> WifError:
+    return TransportError(
+        f"{name}: no thread for the exchange: {error}",
+        code="connection-failed",
+        hint="raise the limit of processes and threads (a pod's pids limit, ulimit -u), or run fewer of them",
+    )
 
 
 def _again(error: WifError) -> WifError:

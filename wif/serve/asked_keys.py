@@ -6,16 +6,20 @@ __all__ = ["FALLOW_SECONDS", "MAX_KEYS", "AskedKeys", "Clients"]
 
 import time
 from collections.abc import Callable, Hashable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import NamedTuple
 
 from wif.clouds.endpoint_answers import Answer
-from wif.clouds.endpoint_requests import seconds_left
 from wif.core.credentials import AccessToken
+from wif.core.freshness import Lifetime
+from wif.exchange.clocks import SYSTEM, Clocks
 from wif.serve.waiting import WaitingRoom
 
 MAX_KEYS = 32
 """Kinds of tokens of one identity: sets of scopes, audiences, resources. Half of what an exchanger caches."""
 FALLOW_SECONDS = 60.0
-"""A kind that gave no token gives its place away when nobody has asked for it in this time."""
+"""A kind that gives no token gives its place away after this time to another one, however often it is asked for."""
 
 
 class AskedKeys:
@@ -37,12 +41,14 @@ class AskedKeys:
     def admits(self, key: Hashable) -> bool:
         """Note that this was asked for; False where it is one kind too many."""
         now, until = self._clock(), self._until
-        if key not in until and len(until) >= MAX_KEYS:
+        if key in until:
+            return True
+        if len(until) >= MAX_KEYS:
             first = min(until, key=until.__getitem__)
             if until[first] > now:
                 return False
             del until[first]
-        until[key] = max(until.get(key, 0.0), now + FALLOW_SECONDS)
+        until[key] = now + FALLOW_SECONDS
         return True
 
     def given(self, key: Hashable, valid_seconds: float) -> None:
@@ -51,35 +57,59 @@ class AskedKeys:
             self._until[key] = self._clock() + max(valid_seconds, FALLOW_SECONDS)
 
 
+class _Last(NamedTuple):
+    """An answer, and what it is the answer to."""
+
+    asked: Hashable
+    credential: AccessToken
+    plan: Lifetime
+    left: int
+    answer: Answer
+
+
 class Clients:
-    """Who asks one interface for one identity's tokens."""
+    """Who asks one interface for one identity's tokens.
 
-    __slots__ = ("_clock", "_last", "keys", "room")
+    Args:
+        clocks: those of the identity's exchanger.
+    """
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
-        self._last: tuple[Hashable, AccessToken, int, Answer] | None = None
+    __slots__ = ("_clocks", "_last", "keys", "room")
+
+    def __init__(self, clocks: Clocks = SYSTEM) -> None:
+        self._clocks = clocks
+        self._last: _Last | None = None
         self.keys = AskedKeys()
         """What they ask for."""
         self.room = WaitingRoom()
         """Who of them waits."""
 
     def answer(
-        self, asked: Hashable, kind: Hashable, credential: AccessToken, make: Callable[[float], Answer]
+        self,
+        asked: Hashable,
+        kind: Hashable,
+        credential: AccessToken,
+        life: Callable[[AccessToken], Lifetime],
+        make: Callable[[AccessToken, float], Answer],
     ) -> Answer:
         """The answer that holds a token: the last one, where it would be the same again.
 
         Args:
             asked: what was asked for, in the words that the answer repeats.
             kind: of token, as :attr:`keys` knows it.
-            make: makes it at a Unix time.
+            life: when the token ends, as the exchanger that gave it knows.
+            make: makes it of the token, its end told by the wall clock of now, at a Unix time.
         """
-        now = self._clock()
-        left = seconds_left(credential, now)
         last = self._last
-        if last is not None and last[1] is credential and last[2] == left and last[0] == asked:
-            return last[3]
-        made = make(now)
+        if last is not None and last.credential is credential:
+            plan = last.plan
+        else:
+            last, plan = None, life(credential)
+        now = self._clocks.wall()
+        left = plan.left(self._clocks.steady(), now)
+        if last is not None and last.left == int(left) and last.asked == asked:
+            return last.answer
+        made = make(replace(credential, expires_at=datetime.fromtimestamp(now + left, UTC)), now)
         self.keys.given(kind, left)
-        self._last = (asked, credential, left, made)
+        self._last = _Last(asked, credential, plan, int(left), made)
         return made

@@ -51,7 +51,7 @@ class _ManagedIdentity:
     async def _of(self, served: AzureServed, asked: protocol.TokenAsked) -> Answer:
         clients = self._clients.get(served.name)
         if clients is None:
-            clients = self._clients[served.name] = Clients(self._identities.clocks.wall)
+            clients = self._clients[served.name] = Clients(self._identities.clocks)
         if asked.scope not in served.scopes and not clients.keys.admits(asked.scope):
             return protocol.state_answer(self._interface, "too-many", f"more than {MAX_KEYS} resources were asked for")
         try:
@@ -65,7 +65,8 @@ class _ManagedIdentity:
             asked,
             asked.scope,
             token,
-            lambda now: protocol.token_answer(
+            served.exchanger.lifetime,
+            lambda token, now: protocol.token_answer(
                 self._interface, asked, token, client_id=served.exchanger.client_id, now=now
             ),
         )

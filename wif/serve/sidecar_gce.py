@@ -42,7 +42,7 @@ class GceMetadata:
         name = asked.account.name
         clients = self._clients.get(name)
         if clients is None:
-            clients = self._clients[name] = Clients(self._identities.clocks.wall)
+            clients = self._clients[name] = Clients(self._identities.clocks)
         if asked.key is not None and not clients.keys.admits(asked.key):
             return protocol.state_answer("too-many", f"more than {MAX_KEYS} kinds of tokens were asked for")
         try:
@@ -53,14 +53,17 @@ class GceMetadata:
 
 
 async def _token(served: GcpServed, asked: protocol.TokenAsked | protocol.IdTokenAsked, clients: Clients) -> Answer:
+    exchanger = served.exchanger
     wait_seconds = clients.room.seconds(protocol.WAIT_SECONDS)
     if isinstance(asked, protocol.TokenAsked):
-        token = await served.exchanger.acredentials(scopes=asked.scopes, timeout=wait_seconds)
-        return clients.answer(asked.key, asked.key, token, lambda now: protocol.token_answer(token, now=now))
-    token = await served.exchanger.aid_token(
-        audience=asked.audience, include_email=asked.include_email, timeout=wait_seconds
+        token = await exchanger.acredentials(scopes=asked.scopes, timeout=wait_seconds)
+        return clients.answer(
+            asked.key, asked.key, token, exchanger.lifetime, lambda token, now: protocol.token_answer(token, now=now)
+        )
+    token = await exchanger.aid_token(audience=asked.audience, include_email=asked.include_email, timeout=wait_seconds)
+    return clients.answer(
+        asked.key, asked.key, token, exchanger.lifetime, lambda token, _: protocol.id_token_answer(token)
     )
-    return clients.answer(asked.key, asked.key, token, lambda _: protocol.id_token_answer(token))
 
 
 def _machine(identities: Identities) -> protocol.Machine:

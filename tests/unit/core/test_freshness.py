@@ -45,6 +45,13 @@ def test_either_clock_ends_it() -> None:
         assert not check(0, point)
 
 
+def test_what_is_left_is_told_by_the_clock_that_says_less() -> None:
+    plan = lifetime(1000, steady=100, wall=5000, chance=0.5)
+    assert plan.left(200, 5300) == 700
+    assert plan.left(500, 5000 - 1800) == 600
+    assert plan.left(1200, 5900) == -100
+
+
 def test_what_is_over_is_over() -> None:
     plan = lifetime(-5, steady=10, wall=10, chance=0.5)
     assert not plan.valid(10, 10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.unit.exchange.canned import (
     service_account_token,
     subject_token,
 )
+from wif.core.flow import Request, Response
 from wif.core.freshness import Limits
 from wif.errors import (
     ConfigurationError,
@@ -92,6 +94,26 @@ def azure(sender: Canned, **settings: Any) -> wif.AzureExchanger:
 
 def web_identity(*answers: Any) -> Canned:
     return Canned({"AssumeRoleWithWebIdentity": list(answers)})
+
+
+class TestLifetime:
+    def test_a_clock_that_is_set_gives_no_token_more_time(self) -> None:
+        at, ahead = Time(), [1800.0]
+        clocks = at.clocks._replace(wall=lambda: NOW + at.passed + ahead[0])
+        exchanger = gcp(Canned({"token": [google_token(life_seconds=3600)]}), clocks=clocks)
+        token = exchanger.credentials()
+        exchanger.credentials(scopes=["another"])
+        at.passed, ahead[0] = 900.0, 0.0
+        assert exchanger.lifetime(token).left(900.0, NOW + 900.0) == 2700
+
+    def test_a_token_that_was_replaced_meanwhile_ends_when_it_says(self) -> None:
+        at = Time()
+        exchanger = gcp(Canned({"token": [google_token(life_seconds=3600)]}), clocks=at.clocks)
+        token = exchanger.credentials()
+        exchanger.invalidate()
+        exchanger.credentials()
+        at.passed = 900.0
+        assert exchanger.lifetime(token).left(900.0, NOW + 900.0) == 2700
 
 
 class TestAttempts:
@@ -404,6 +426,40 @@ class TestGcp:
         assert len(sender.requests) == 202
         exchanger.credentials()
         assert len(sender.requests) == 202, "the default's token is kept, whatever else is asked for"
+
+    def test_who_asks_for_what_is_refused_takes_no_valid_token_though_nobody_asks_for_it_meanwhile(self) -> None:
+        def answer(request: Request) -> Response:
+            bad = "nonsense" in form(request)["scope"]
+            return as_json({"error": "invalid_scope"}, 400) if bad else google_token()
+
+        sender = Canned({"token": [answer]})
+        exchanger = gcp(sender)
+        exchanger.credentials(scopes=["rare"])
+        for number in range(100):
+            with pytest.raises(RefusedError):
+                exchanger.credentials(scopes=[f"nonsense-{number}"])
+        asked = len(sender.requests)
+        exchanger.credentials(scopes=["rare"])
+        assert len(sender.requests) == asked
+        assert len(exchanger._cells) == 64
+
+    def test_who_asks_for_what_is_refused_ends_no_exchange_that_others_wait_for(self) -> None:
+        def answer(request: Request) -> Response:
+            if form(request)["scope"] != "slow":
+                return as_json({"error": "invalid_scope"}, 400)
+            return google_token() if go_on.wait(5) and not sender.aborted.is_set() else sender.hang(request)
+
+        go_on = threading.Event()
+        sender = Canned({"token": [answer]})
+        exchanger = gcp(sender)
+        with pytest.raises(TransportError, match="this caller's"):
+            exchanger.credentials(scopes=["slow"], timeout=0.0)
+        for number in range(100):
+            with pytest.raises(RefusedError):
+                exchanger.credentials(scopes=[f"nonsense-{number}"])
+        go_on.set()
+        assert exchanger.credentials(scopes=["slow"]).token == "ya29.federated-1"
+        assert sum(form(request)["scope"] == "slow" for request in sender.requests) == 1
 
     def test_another_universe_named_in_code_names_its_hosts(self) -> None:
         sender = Canned({"token": [google_token()]})

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import gc
 import os
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 
 import pytest
 
@@ -165,6 +167,21 @@ class TestSingleFlight:
             cell.get()
         assert work.count == 1
 
+    def test_a_retry_after_of_a_day_is_obeyed_for_five_minutes(self) -> None:
+        at, work = Time(), Work()
+        cell = work.cell(at)
+        work.failure = UnavailableError("maintenance", code="cloud-unavailable", retry_after_seconds=86_400.0)
+        with pytest.raises(UnavailableError) as caught:
+            cell.get()
+        assert caught.value.retry_after_seconds == 86_400, "what the cloud said is told as it said it"
+        assert cell.standing().due_seconds == 300
+        work.failure = None
+        at.pass_(299)
+        with pytest.raises(UnavailableError):
+            cell.get()
+        at.pass_(1)
+        assert cell.get() == 2
+
     def test_a_caller_who_cannot_wait_leaves_the_exchange_to_the_others(self) -> None:
         work = Work()
         work.gate.clear()
@@ -189,6 +206,44 @@ class TestSingleFlight:
 
         assert asyncio.run(main()) == 1
         assert work.count == 1
+
+    def test_tasks_that_have_gone_leave_nothing_at_an_exchange_that_hangs(self) -> None:
+        work = Work()
+        work.gate.clear()
+        cell = work.cell()
+
+        async def ask(timeout: float) -> None:
+            with pytest.raises(TransportError):
+                await cell.aget(timeout)
+
+        def futures() -> int:
+            gc.collect()
+            return sum(isinstance(each, asyncio.Future | Future) for each in gc.get_objects())
+
+        async def main() -> int:
+            await ask(0.0)
+            before = futures()
+            for _ in range(100):
+                await ask(0.0)
+            await asyncio.gather(*(ask(0.01) for _ in range(100)))
+            gone = asyncio.create_task(cell.aget())
+            await asyncio.sleep(0.01)
+            gone.cancel()
+            await asyncio.gather(gone, return_exceptions=True)
+            del gone
+            added = futures() - before
+            work.gate.set()
+            assert await cell.aget() == 1
+            return added
+
+        assert asyncio.run(main()) < 10
+
+    def test_tasks_of_several_event_loops_share_an_exchange(self) -> None:
+        work = Work()
+        work.gate.clear()
+        cell = work.cell()
+        threading.Timer(0.1, work.gate.set).start()
+        assert in_threads(4, lambda: asyncio.run(cell.aget())) == [1] * 4
 
     def test_the_callers_context_goes_along(self) -> None:
         request: contextvars.ContextVar[str] = contextvars.ContextVar("request", default="none")
@@ -250,6 +305,45 @@ class TestSingleFlight:
         outer: Cell[int] = Cell(inner.inline, life=lambda _: (60.0, None), name="outer")
         with pytest.raises(RefusedError):
             outer.get()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads of this size are refused by Linux")
+class TestNoThread:
+    """At the system's limit of threads: the kubelet's of a pod's."""
+
+    @pytest.fixture(autouse=True)
+    def limit(self) -> Iterator[None]:
+        before = threading.stack_size(1 << 47)  # as large as all addresses of a process
+        try:
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                threading.Thread(target=print).start()
+            yield
+        finally:
+            threading.stack_size(before)
+
+    def test_a_thread_that_asks_works_itself(self) -> None:
+        assert Work().cell().get() == 1
+
+    def test_the_event_loop_does_no_exchange_and_may_try_again(self) -> None:
+        at, work = Time(), Work()
+        cell = work.cell(at)
+        with pytest.raises(TransportError, match="no thread for the exchange: can't start new thread") as caught:
+            asyncio.run(cell.aget())
+        assert (caught.value.code, caught.value.retryable) == ("connection-failed", True)
+        assert "pids limit" in caught.value.hint
+        assert work.count == 0
+        threading.stack_size(0)
+        at.pass_(1)
+        assert asyncio.run(cell.aget()) == 1
+
+    def test_what_is_still_valid_is_served_on_the_event_loop(self) -> None:
+        at, work = Time(), Work(3600.0)
+        cell = work.cell(at)
+        cell.get()
+        for seconds in (0.81 * 3600, 0.19 * 3600 - 30):  # a refresh ahead is due; the last margin
+            at.pass_(seconds)
+            assert asyncio.run(cell.aget()) == 1
+        assert work.count == 1
 
 
 class TestFreshness:

@@ -19,18 +19,29 @@ def test_one_kind_too_many_is_refused_and_the_others_are_not() -> None:
     assert all(keys.admits(number) for number in range(MAX_KEYS))
 
 
-def test_a_kind_that_gave_nothing_gives_its_place_away_when_nobody_asks_for_it() -> None:
+def test_a_kind_that_gave_nothing_gives_its_place_away_after_a_minute() -> None:
     time = Time()
     keys = AskedKeys(time)
     for number in range(MAX_KEYS):
         keys.admits(number)
     time.now = FALLOW_SECONDS - 1
-    keys.admits(0)
     assert not keys.admits("new")
     time.now = FALLOW_SECONDS
-    assert keys.admits("new")  # in the place of 1
-    assert keys.admits(0)
-    assert keys.admits(1)  # in the place of 2
+    assert keys.admits("new")  # in the place of 0
+    assert keys.admits(1)
+    assert keys.admits(0)  # in the place of 1
+
+
+def test_kinds_that_give_nothing_keep_nobody_out_though_they_are_asked_for_without_end() -> None:
+    time = Time()
+    keys = AskedKeys(time)
+    admitted = []
+    for time.now in range(0, 1000, 50):
+        for number in range(MAX_KEYS):
+            keys.admits(number)
+        admitted.append(keys.admits("honest"))
+        keys.given("honest", 3600.0)
+    assert admitted == [False, False] + [True] * 18
 
 
 def test_a_kind_whose_token_is_valid_keeps_its_place_though_its_client_asks_once_an_hour() -> None:

@@ -31,10 +31,11 @@ GCP: Mapping[str, Any] = {"cloud": "gcp", "provider": POOL, "project": "shop"}
 AZURE: Mapping[str, Any] = {"cloud": "azure", "tenant_id": TENANT}
 TOKEN = "/computeMetadata/v1/instance/service-accounts/default/token"
 VAULT = "resource=https://vault.azure.net"
+STANDING = Clocks(steady=lambda: 0.0, wall=lambda: NOW, monotonic=time.monotonic)
 
 
 class Clouds:
-    """Prepared clouds, and identities in front of them; the wall clock is the process' own, as the handlers' is."""
+    """Prepared clouds, and identities in front of them."""
 
     def __init__(self, folder: Path, answers: Mapping[str, Sequence[Answer]]) -> None:
         self.sender = Canned(answers)
@@ -51,12 +52,14 @@ class Clouds:
             }
         )
 
-    def identities(self, identities: Mapping[str, Any], default: Mapping[str, str] | None = None) -> Identities:
+    def identities(
+        self, identities: Mapping[str, Any], default: Mapping[str, str] | None = None, clocks: Clocks = STANDING
+    ) -> Identities:
         return Identities(
             self.settings(identities, default),
             environ={},
             limits=Limits(attempts=1),
-            clocks=Clocks(steady=lambda: 0.0, wall=lambda: NOW, monotonic=time.monotonic),
+            clocks=clocks,
             transport=lambda _: self.sender,
         )
 
@@ -196,3 +199,25 @@ def test_resources_without_end_are_bounded_and_what_is_kept_is_served_all_the_sa
     statuses = [entra(endpoint, f"resource=api://{number}").status for number in range(40)]
     assert statuses == [200] * MAX_KEYS + [azure_managed_identity.ROWS["too-many"].status] * (40 - MAX_KEYS)
     assert entra(endpoint, "resource=https://management.azure.com").status == 200
+
+
+# -- all of them -----------------------------------------------------------------------------------------------------
+
+
+def test_where_the_clock_was_half_an_hour_fast_when_the_token_came_nobody_is_told_more_than_is_left(
+    tmp_path: Path,
+) -> None:
+    steady, wall = [0.0], [NOW]
+    clouds = Clouds(tmp_path, {"token": [google_token(life_seconds=3600), entra_token(life_seconds=3600)]})
+    identities = clouds.identities(
+        {"google": GCP, "entra": {**AZURE, "client_id": FIRST}},
+        clocks=Clocks(steady=lambda: steady[0], wall=lambda: wall[0], monotonic=time.monotonic),
+    )
+    metadata, (app_service, imds) = GceMetadata(identities), endpoints(identities)
+    google(metadata)
+    entra(app_service)  # imds is asked for the first time when the clock is right
+    steady[0], wall[0] = 2700.0, NOW - 1800.0 + 2700.0
+    assert json.loads(google(metadata).body)["expires_in"] == 900
+    assert json.loads(entra(imds).body)["expires_in"] == "900"
+    assert {json.loads(entra(each).body)["expires_on"] for each in (app_service, imds)} == {str(int(wall[0]) + 900)}
+    assert len(clouds.sender.requests) == 2
