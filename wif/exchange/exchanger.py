@@ -213,9 +213,11 @@ class Exchanger(ABC):
             if cell is None:
                 if self._closed:
                     raise ConfigurationError(f"{self.identity}: the exchanger is closed", code="closed")
-                while len(self._cells) >= bound:
-                    self._cells.pop(self._least_needed()).close()
                 cell = make()
+                while len(self._cells) >= bound:
+                    last = self._cells.pop(self._least_needed())
+                    cell.take_place_of(last)
+                    last.close()
             self._cells[key] = cell
             return cell
 

@@ -66,7 +66,7 @@ class Flight(Generic[C]):
         self._lock = threading.Lock()
 
     def wrapped(self) -> asyncio.Future[C]:
-        """The future as the running event loop awaits it; to be shielded: it is one for all of the loop's tasks.
+        """The future as the running event loop waits for it; never to be cancelled: all of the loop's tasks have it.
 
         Whatever hangs on :attr:`future` stays until the exchange ends, whoever has gone away meanwhile.
         """
@@ -206,10 +206,12 @@ class Cell(Generic[C]):
         value, flight = self._enter(may_block=False)
         if flight is None:
             return value  # type: ignore[return-value]  # a value stands wherever no flight does
-        try:
-            return await asyncio.wait_for(asyncio.shield(flight.wrapped()), self._wait_seconds(flight, timeout))
-        except TimeoutError:
+        # unlike shield, it leaves nothing at the future that others still wait for
+        done, _ = await asyncio.wait((flight.wrapped(),), timeout=self._wait_seconds(flight, timeout))
+        if not done:
             return self._timed_out(flight, timeout)
+        try:
+            return done.pop().result()
         except WifError as error:
             return self._after_failure(error)
 
@@ -226,6 +228,14 @@ class Cell(Generic[C]):
             return self._after_failure(error)
 
     # -- changing --------------------------------------------------------------------------------------
+
+    def take_place_of(self, other: Cell[Any]) -> None:
+        """Count another's exchanges of the last minute as this one's, if they gave nothing: else two that are refused,
+        and take a place from each other, would be tried again at every call."""
+        with other._lock:
+            started = tuple(other._started) if other._entry is None else ()
+        with self._lock:
+            self._started.extend(started)
 
     def invalidate(self) -> None:
         """The credential was rejected: exchange anew at the next call, within the budget."""

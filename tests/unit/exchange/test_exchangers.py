@@ -28,7 +28,7 @@ from tests.unit.exchange.canned import (
     subject_token,
 )
 from wif.core.flow import Request, Response
-from wif.core.freshness import Limits
+from wif.core.freshness import LIMITS, Limits
 from wif.errors import (
     ConfigurationError,
     RefusedError,
@@ -36,6 +36,7 @@ from wif.errors import (
     TokenError,
     TransportError,
     UnavailableError,
+    WifError,
 )
 from wif.exchange.clocks import Clocks
 
@@ -442,6 +443,23 @@ class TestGcp:
         exchanger.credentials(scopes=["rare"])
         assert len(sender.requests) == asked
         assert len(exchanger._cells) == 64
+
+    def test_what_is_refused_takes_turns_at_a_place_and_is_not_tried_at_each(self) -> None:
+        def answer(request: Request) -> Response:
+            bad = "nonsense" in form(request)["scope"]
+            return as_json({"error": "invalid_scope"}, 400) if bad else google_token()
+
+        sender = Canned({"token": [answer]})
+        exchanger = gcp(sender)
+        for number in range(63):
+            exchanger.credentials(scopes=[f"good-{number}"])
+        codes = set()
+        for number in range(200):
+            with pytest.raises(WifError) as caught:
+                exchanger.credentials(scopes=[f"nonsense-{number % 2}"])
+            codes.add(caught.value.code)
+        assert len(sender.requests) - 63 == LIMITS.exchanges_per_minute
+        assert "rate-limited" in codes
 
     def test_who_asks_for_what_is_refused_ends_no_exchange_that_others_wait_for(self) -> None:
         def answer(request: Request) -> Response:

@@ -64,3 +64,12 @@ def test_the_end_is_told_by_the_clock_of_now_though_it_was_another_one_when_the_
     wall[0], steady[0] = BEGIN - 1800.0 + 2700.0, 2700.0  # half an hour fast, then set right; 45 minutes go by
     clients.answer(("a",), "kind", TOKEN, _life, make)
     assert [end.timestamp() for end in make.ends] == [BEGIN + 3600.0, wall[0] + 900.0]
+
+
+def test_a_clock_that_is_set_while_as_much_is_left_is_another_answer() -> None:
+    wall, make = [BEGIN - 30.0], _Maker()
+    clients = Clients(SYSTEM._replace(steady=lambda: 0.0, wall=lambda: wall[0]))
+    for at in (BEGIN - 30.0, BEGIN, BEGIN):
+        wall[0] = at
+        clients.answer(("a",), "kind", TOKEN, _life, make)
+    assert [end.timestamp() for end in make.ends] == [BEGIN + 3570.0, BEGIN + 3600.0]
