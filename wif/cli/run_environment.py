@@ -28,6 +28,8 @@ _AWS_CREDENTIALS = (
 )
 """Settings of a profile that give credentials."""
 _GOOGLE_FILE = "application_default_credentials.json"
+_GCLOUD_FILE = "credentials.db"
+"""Of the accounts that are logged in to gcloud."""
 
 
 def without_other_files(
@@ -46,6 +48,12 @@ def without_other_files(
         more |= _without_aws_files(wanted, environ) | _without_boto_files(environ)
     if "gcp" in clouds:
         folder = environ.get("CLOUDSDK_CONFIG") or os.path.expanduser("~/.config/gcloud")  # noqa: PTH111
+        if os.path.exists(f"{folder}/{_GCLOUD_FILE}"):  # noqa: PTH110
+            more["CLOUDSDK_CONFIG"] = f"{directory}/gcloud"
+            _LOGGER.warning(
+                "%s is kept from the program, with gcloud's project and other settings: accounts are logged in there",
+                folder,
+            )
         if os.path.exists(f"{folder}/{_GOOGLE_FILE}"):  # noqa: PTH110
             more["CLOUDSDK_CONFIG"] = f"{directory}/gcloud"
             _LOGGER.warning(

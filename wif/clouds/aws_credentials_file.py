@@ -24,7 +24,7 @@ MARK = "# written by wif"
 
 _HEADER = re.compile(r"\[(?P<name>[^\]]+)\]")
 _NO_SETTING = re.compile(r"\s*($|[#;])")
-_SECRET = re.compile(r"(?i)\s*aws_(?:secret_access_key|session_token)\s*[=:]\s*(?P<value>\S+)")
+_SECRET = re.compile(r"(?i)\s*aws_(?:secret_access_key|session_token)\s*[=:](?P<value>.*)")
 _VALUE = re.compile(r"[!-~]+")
 """Printable ASCII without white space: an INI reader sees it as it is."""
 
@@ -62,8 +62,18 @@ def with_profiles(text: str, profiles: Mapping[str, AwsCredentials]) -> str:
 
 def secrets_in(text: str) -> tuple[str, ...]:
     """The secret keys and session tokens of every profile, whoever wrote it, for who must keep them out of a log."""
-    found = (_SECRET.match(line) for line in text.splitlines())
-    return tuple(dict.fromkeys(each["value"] for each in found if each is not None))
+    found: dict[str, None] = {}
+    is_below = False
+    for line in text.splitlines():
+        setting = _SECRET.match(line)
+        if setting is not None:
+            found |= dict.fromkeys(setting["value"].split())
+            is_below = True
+        elif is_below and (not line or line[0].isspace()):  # an INI reader takes it for more of the value
+            found |= dict.fromkeys(line.split())
+        else:
+            is_below = False
+    return tuple(found)
 
 
 def _sections(text: str) -> Iterator[tuple[str, str]]:

@@ -69,6 +69,7 @@ LEADING_ELSEWHERE: Mapping[Cloud, Mapping[str, Foreign]] = MappingProxyType(
                 "BOTO_CONFIG": Foreign(
                     "names a file that may have keys, which boto3 looks for first", is_seen_in_file=True
                 ),
+                "AWS_BEARER_TOKEN_BEDROCK": Foreign("is a key of Bedrock, which goes before credentials there"),
                 "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": Foreign("goes before AWS_CONTAINER_CREDENTIALS_FULL_URI"),
                 "AWS_CONTAINER_AUTHORIZATION_TOKEN": Foreign("stands for AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"),
             }
@@ -83,8 +84,11 @@ LEADING_ELSEWHERE: Mapping[Cloud, Mapping[str, Foreign]] = MappingProxyType(
                     "may have gcloud ask without credentials", frozenset({"", "false"})
                 ),
                 "CLOUDSDK_AUTH_IMPERSONATE_SERVICE_ACCOUNT": Foreign("makes gcloud another service account"),
+                "CLOUDSDK_ACTIVE_CONFIG_NAME": Foreign("names a configuration of gcloud, with an account of its own"),
                 "CLOUDSDK_CORE_ACCOUNT": Foreign("names an account that is logged in to gcloud"),
                 "GOOGLE_CREDENTIALS": Foreign("is looked for first by Terraform"),
+                "GOOGLE_CLOUD_KEYFILE_JSON": Foreign("is looked for first by Terraform"),
+                "GCLOUD_KEYFILE_JSON": Foreign("is looked for first by Terraform"),
                 "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT": Foreign("makes Terraform another service account"),
                 "GOOGLE_OAUTH_ACCESS_TOKEN": Foreign("is a token for Terraform"),
                 "NO_GCE_CHECK": Foreign("keeps google-auth from the metadata server", frozenset({"", "false"})),

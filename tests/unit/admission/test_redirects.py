@@ -25,6 +25,7 @@ def test_it_is_the_list_of_what_leads_past_a_local_endpoint_but_for_these() -> N
         "AWS_ROLE_ARN",
         "AWS_ROLE_SESSION_NAME",
         "BOTO_CONFIG",
+        "CLOUDSDK_ACTIVE_CONFIG_NAME",
         "GCE_METADATA_MTLS_MODE",
         "IDENTITY_SERVER_THUMBPRINT",
         "IMDS_ENDPOINT",

@@ -124,3 +124,12 @@ def test_gcloud_s_own_credentials(home: Path, caplog: pytest.LogCaptureFixture) 
     assert "Go's and Java's are not" in caplog.text.replace("\n", " ")
     assert variables("aws") == {"A": "b"}
     assert variables(CLOUDSDK_CONFIG=str(home)) == {"A": "b"}
+
+
+def test_accounts_that_are_logged_in_to_gcloud(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (home / ".config/gcloud/credentials.db").write_text("")
+    with caplog.at_level(logging.WARNING):
+        assert variables() == {"A": "b", "CLOUDSDK_CONFIG": "/run/of-this/gcloud"}
+    assert "accounts are logged in there" in caplog.text
+    assert "Go's and Java's" not in caplog.text
+    assert variables("aws") == {"A": "b"}

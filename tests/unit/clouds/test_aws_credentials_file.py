@@ -69,6 +69,7 @@ def test_the_secrets_of_every_profile_are_found() -> None:
     )
     assert secrets_in(text) == ("foreign/key", SECRET, "tok/en1==")
     assert secrets_in("# aws_session_token = commented\n") == ()
+    assert secrets_in("aws_session_token =\n  first\n\tsecond part\nregion = x\n  y") == ("first", "second", "part")
     assert secrets_in("\r\n \t aws_session_token\t=\t a\r\naws_session_token\n= b") == ("a",)
 
 
