@@ -506,14 +506,15 @@ def test_who_shares_a_credentials_file_reads_no_more_by_it_and_stops_nobody(pod:
     shared.mkdir()
     path = shared / "credentials"
     file = {"identity": "app", "kind": "aws-credentials", "path": str(path), "mode": 0o644}
+    made = shared / "made"  # and put at the path at once: the sidecar may look at any moment
     waited: list[float] = []
     environment = {"IDENTITY_HEADER": IDENTITY_HEADER}
     settings = {"identities": {"app": aws(pod)}, "files": [file]}
     with SidecarProcess(pod, tmp_path, settings, environment=environment) as process:
         process.until_ready()
         for target in (str(pod.tokens / "aws"), "/proc/self/environ"):
-            path.unlink()
-            path.symlink_to(target)
+            made.symlink_to(target)
+            made.replace(path)
             until(lambda: process.health("/readyz")[0] == 503, what="that it is told")
             assert path.is_symlink()
             path.unlink()
@@ -530,6 +531,7 @@ def test_who_shares_a_credentials_file_reads_no_more_by_it_and_stops_nobody(pod:
             return status == 200
 
         for unit in ("\n", " \n", "[x]\n"):
-            path.write_text(unit * (whole // len(unit)))
+            made.write_text(unit * (whole // len(unit)))
+            made.replace(path)
             until(lambda: is_alive() and "written by wif" in path.read_text(), what="the profile in it")
         assert max(waited) < LONGEST_SECONDS

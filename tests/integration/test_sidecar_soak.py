@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -271,6 +272,7 @@ class Soak:
         self.clock_offsets.append(seconds)
         self.child.stdin.write(f"{seconds}\n")
         self.child.stdin.flush()
+        assert select.select([self.child.stdout], [], [], RECOVERY_SECONDS)[0], "the sidecar sets no clock any more"
         self.child.stdout.readline()
         self.settled_offset = len(self.clock_offsets) - 1
 

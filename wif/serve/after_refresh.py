@@ -44,8 +44,8 @@ _COMM_BYTES = 15
 """As much of a program's name as the kernel keeps."""
 _MAX_SECRETS_BYTES = 128 * 1024
 """Of all secrets that are looked for in an output. Who may write to a shared file says how many there are."""
-_SECRET_BYTES = 64
-"""That each of them counts for beside its length."""
+_PART_BYTES = 64
+"""That each part of them between dots counts for beside its length."""
 _SECRET_VARIABLES = ("IDENTITY_HEADER",)
 
 
@@ -130,7 +130,7 @@ class Afterwards:
 
 
 def _size(secrets: Collection[str]) -> int:
-    return sum(map(len, secrets)) + _SECRET_BYTES * len(secrets)
+    return sum(len(each) + _PART_BYTES * (each.count(".") + 1) for each in secrets)
 
 
 def _redacted(printed: bytes, held: Sequence[_Held], *, is_cut: bool) -> str:

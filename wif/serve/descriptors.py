@@ -6,7 +6,7 @@ connections are allowed than there is room for.
 
 from __future__ import annotations
 
-__all__ = ["RESERVED", "fit_connections", "raise_limit"]
+__all__ = ["RESERVED", "fit_connections"]
 
 import dataclasses
 import logging
@@ -23,41 +23,35 @@ RESERVED = 128
 """For files, for connections to clouds and to the API server, and for what has been accepted and not counted yet."""
 
 
-def raise_limit() -> None:
-    """Let this process open as many files as it may: login shells and container runtimes start it with fewer.
+def fit_connections(servers: Iterable[HttpServer], *, may_raise: bool) -> None:
+    """Have room for as many connections as the servers allow, or let them allow no more than there is room for.
 
-    What it starts inherits that.
+    A connection of TLS counts from the end of its handshake, so room is made for as many again that are in theirs;
+    how many those are at a time is bounded by the handshake's time alone.
+
+    Args:
+        may_raise: raise the limit of this process as far as is needed and the system lets it; login shells and
+            container runtimes start it with less than it may have. What the process starts inherits that.
     """
     if sys.platform == "win32":  # there is no such limit
         return
     import resource  # noqa: PLC0415 - not on Windows
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError) as error:  # macOS says that there is no limit, and has one
-            _LOGGER.debug("the limit of open files stays at %d: %s", soft, error)
-
-
-def fit_connections(servers: Iterable[HttpServer]) -> None:
-    """Share what this process may open among its servers, where that is less than they allow together."""
-    if sys.platform == "win32":
+    guards = {server.guard: 1 if server.certificate is None else 2 for server in servers}
+    needed = sum(guard.limits.connections * times for guard, times in guards.items())
+    wanted = needed + RESERVED
+    if soft == resource.RLIM_INFINITY or wanted <= soft:
         return
-    import resource  # noqa: PLC0415 - not on Windows
-
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    guards = [server.guard for server in servers]
-    wanted = sum(guard.limits.connections for guard in guards)
-    if soft == resource.RLIM_INFINITY or wanted + RESERVED <= soft:
-        return
+    if may_raise:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        if soft == wanted:
+            return
     room = max(soft - RESERVED, 0)
+    before = sum(guard.limits.connections for guard in guards)
     for guard in guards:
-        connections = max(1, guard.limits.connections * room // wanted)
+        connections = max(1, guard.limits.connections * room // needed)
         guard.limits = dataclasses.replace(guard.limits, connections=connections)
-    _LOGGER.info(
-        "%d connections at once in place of %d: this process may open %d files",
-        sum(guard.limits.connections for guard in guards),
-        wanted,
-        soft,
-    )
+    after = sum(guard.limits.connections for guard in guards)
+    _LOGGER.info("%d connections at once in place of %d: this process may open %d files", after, before, soft)

@@ -24,6 +24,8 @@ from wif.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from wif.core.credentials import AwsCredentials
+    from wif.core.freshness import Lifetime
+    from wif.exchange.clocks import Clocks
 
 _LOGGER = logging.getLogger("wif.serve")
 
@@ -47,6 +49,13 @@ class Content(NamedTuple):
     expires_at: float
     """Unix seconds."""
     keys: AwsCredentials | None = None
+    plan: Lifetime | None = None
+    """When it ends by two clocks, where the exchanger knows."""
+
+    def is_over(self, clocks: Clocks) -> bool:
+        """Whether it has expired."""
+        wall = clocks.wall()
+        return wall >= self.expires_at if self.plan is None else not self.plan.valid(clocks.steady(), wall)
 
     def secrets(self) -> tuple[str, ...]:
         """What no log may show."""

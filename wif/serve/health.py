@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from wif.errors import ConfigurationError
 from wif.serve.httpd import HttpServer, Limits
+from wif.serve.threads import NoThread, in_thread
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -92,8 +93,10 @@ class HealthApp:
                 status, body = 405, b"only GET and HEAD\n"
             elif path == "/metrics":
                 accept = next((value for name, value in scope["headers"] if name == b"accept"), b"")
-                status = 200
-                kind, body = await self._metrics(accept.decode("latin-1"))
+                try:
+                    status, (kind, body) = 200, await self._metrics(accept.decode("latin-1"))
+                except NoThread as error:
+                    status, body = 503, f"{error}\n".encode()
             else:
                 reasons = [*self._checks[path](), *(["the process is stopping"] if self._is_leaving(path) else [])]
                 status = 503 if reasons else 200
@@ -129,7 +132,7 @@ class HealthApp:
         loop = asyncio.get_running_loop()
         made_at, page = self._pages.get(kind, (-_PAGE_SECONDS, None))
         if page is None or loop.time() - made_at >= _PAGE_SECONDS:
-            page = loop.run_in_executor(None, lambda: (kind.encode(), encode(self._registry)))
+            page = asyncio.ensure_future(in_thread(lambda: (kind.encode(), encode(self._registry))))
             if len(self._pages) >= _PAGES_MAX:
                 self._pages.clear()
             self._pages[kind] = (loop.time(), page)

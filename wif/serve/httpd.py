@@ -32,7 +32,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 from wif.errors import ConfigurationError
-from wif.serve.descriptors import fit_connections, raise_limit
+from wif.serve.descriptors import fit_connections
 from wif.serve.draining import SETTLE_SECONDS, ignore_new_connections
 from wif.serve.threads import NoThread, in_thread
 
@@ -393,8 +393,7 @@ def run(
     Raises:
         WifError: what a worker raised.
     """
-    raise_limit()
-    fit_connections((*servers, *([health] if health is not None else [])))
+    fit_connections((*servers, *([health] if health is not None else [])), may_raise=True)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(
             _serve(

@@ -49,7 +49,7 @@ async def run_program(
         WifError: there is no credential, or no program.
     """
     expect_children()  # commands are run before the program
-    fit_connections(servers)  # the limit is not raised: the program inherits it
+    fit_connections(servers, may_raise=False)  # the program inherits the limit
     try:
         with _stopped_by_signals(child):
             for server in servers:

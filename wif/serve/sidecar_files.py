@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from wif.config.sidecar import FileOutput, SidecarSettings
+    from wif.core.freshness import Lifetime
     from wif.serve.keeper import Keeper
     from wif.serve.sidecar_identities import AnyServed, Identities
 
@@ -50,11 +51,13 @@ class _Output:
         self.problem: str | None = "pending"
         """Code of what is wrong, None where all is well."""
         self.expired = False
+        self.in_place = False
+        """Whether the file was as it must be at the last look; a thread may be at the next one."""
 
     @property
     def holds_valid(self) -> bool:
         """Whether the file was there at the last look, and holds something that is still valid."""
-        return self.written is not None and not self.expired and self.place.in_place
+        return self.written is not None and not self.expired and self.in_place
 
 
 def _key(file: FileOutput) -> _Key:
@@ -237,7 +240,7 @@ class SidecarFiles:
         standing = served.standing(file.scope)
         if standing.value is None:
             return standing.failure
-        return _content(standing.value)
+        return _content(standing.value, served.exchanger.lifetime(standing.value))
 
     def _sync(
         self, outputs: Sequence[_Output], found: dict[_Output, Content | WifError | None]
@@ -300,11 +303,12 @@ class SidecarFiles:
             self.writes += 1
             output.written, output.expired = written, False
             _LOGGER.info("%s is written", file.path, extra={"wif": fields})
-        if output.problem is None and output.written is not None and not output.place.in_place:
+        output.in_place = output.place.in_place
+        if output.problem is None and output.written is not None and not output.in_place:
             output.problem = "displaced"
         held, had_expired = output.written, output.expired
         # looked at anew each time: a clock that was wrong may be right again
-        output.expired = held is not None and self._clocks.wall() >= held.expires_at
+        output.expired = held is not None and held.is_over(self._clocks)
         if output.expired:
             output.problem = output.problem or "expired"
             if not had_expired:
@@ -316,11 +320,11 @@ def _say_ended(task: asyncio.Task[None]) -> None:
         _LOGGER.critical("files are not kept any more: an unexpected %s, a defect of wif", type(error).__name__)
 
 
-def _content(credential: Any) -> Content:
+def _content(credential: Any, plan: Lifetime) -> Content:
     expires_at = credential.expires_at.timestamp()
     if hasattr(credential, "token"):
-        return Content(credential.token, expires_at)
-    return Content(f"{credential.access_key_id} {credential.session_token}", expires_at, credential)
+        return Content(credential.token, expires_at, plan=plan)
+    return Content(f"{credential.access_key_id} {credential.session_token}", expires_at, credential, plan)
 
 
 def _by_path(files: Iterable[FileOutput]) -> dict[str, list[FileOutput]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ["NoThread", "in_thread"]
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
@@ -17,11 +18,11 @@ _T = TypeVar("_T")
 
 
 class NoThread(Exception):
-    """The system starts no more threads for this process; nothing was done."""
+    """No thread could be started; nothing was done."""
 
 
 async def in_thread(function: Callable[[], _T]) -> _T:
-    """As :func:`asyncio.to_thread`; whatever the function raises comes through.
+    """As :func:`asyncio.to_thread`, with the caller's context variables; whatever the function raises comes through.
 
     Raises:
         NoThread: the function is not called, and will not be.
@@ -37,9 +38,9 @@ async def in_thread(function: Callable[[], _T]) -> _T:
             work.set_exception(error)
 
     try:
-        asyncio.get_running_loop().run_in_executor(None, call)
+        asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, call)
     except RuntimeError as error:  # "can't start new thread"
         # the executor has it in its queue all the same: a thread that ends other work may have begun it just now
         if work.cancel():
-            raise NoThread("the system starts no more threads for this process") from error
+            raise NoThread(str(error)) from error
     return await asyncio.wrap_future(work)

@@ -91,17 +91,21 @@ def test_trouble_that_is_not_the_file_s_passes(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource", reason="no limit of open files on this system")
     path = tmp_path / "token"
     path.write_text(TOKEN)
+    source = ProjectedFile(path)
+    assert source.read() == TOKEN  # whatever is loaded on the way, is loaded
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
-        with refused("token-unreadable", "Too many open files") as caught:
-            ProjectedFile(path).read()
+        source.read()
+    except TokenError as error:
+        caught = error
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert caught.value.retryable
-    with refused("token-unreadable") as caught:
+    assert (caught.code, caught.retryable) == ("token-unreadable", True)
+    assert "Too many open files" in caught.message
+    with refused("token-unreadable") as other:
         ProjectedFile(tmp_path).read()
-    assert not caught.value.retryable
+    assert not other.value.retryable
 
 
 def test_a_path_with_a_zero_byte_is_refused() -> None:

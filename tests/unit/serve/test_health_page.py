@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from tests.unit.serve.thread_limit import LimitedThreads
 from wif.serve.health import HealthApp
 
 
@@ -31,7 +32,7 @@ class Slow(Collector):
         return iter(())
 
 
-async def _scrape(app: HealthApp, accept: bytes = b"*/*") -> str:
+async def _scrape(app: HealthApp, accept: bytes = b"*/*", *, status: int = 200) -> str:
     sent: list[dict[str, Any]] = []
 
     async def send(message: Any) -> None:
@@ -41,7 +42,7 @@ async def _scrape(app: HealthApp, accept: bytes = b"*/*") -> str:
         raise AssertionError("nobody sends a body")
 
     await app({"path": "/metrics", "method": "GET", "headers": [(b"accept", accept)]}, receive, send)
-    assert sent[0]["status"] == 200
+    assert sent[0]["status"] == status
     return bytes(sent[1]["body"]).decode()
 
 
@@ -88,5 +89,13 @@ def test_another_format_and_another_moment_have_pages_of_their_own(app: HealthAp
         assert (await _scrape(app, b"application/openmetrics-text; version=1.0.0")).endswith("# EOF\n")
         await asyncio.sleep(0.15)
         assert "asked 3.0" in await _scrape(app)
+
+    asyncio.run(scenario())
+
+
+def test_where_no_thread_can_be_started_there_is_no_page(app: HealthApp) -> None:
+    async def scenario() -> None:
+        asyncio.get_running_loop().set_default_executor(LimitedThreads())
+        assert await _scrape(app, status=503) == "can't start new thread\n"
 
     asyncio.run(scenario())

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -15,11 +16,15 @@ from wif.serve.threads import NoThread, in_thread
 
 
 def test_what_a_thread_does_comes_back() -> None:
+    name: ContextVar[str] = ContextVar("name", default="nobody's")
+
     def fail() -> None:
         raise RuntimeError("its own")
 
     async def scenario() -> None:
         assert await in_thread(threading.get_ident) != threading.get_ident()
+        name.set("the caller's")
+        assert await in_thread(name.get) == "the caller's"
         with pytest.raises(RuntimeError, match="its own"):
             await in_thread(fail)
 
@@ -32,7 +37,7 @@ def test_what_no_thread_could_do_is_not_done_later_either() -> None:
     async def scenario() -> None:
         limited = LimitedThreads()
         asyncio.get_running_loop().set_default_executor(limited)
-        with pytest.raises(NoThread):
+        with pytest.raises(NoThread, match="can't start new thread"):
             await in_thread(lambda: done.append("too late"))
         limited.is_reached = False
         await in_thread(lambda: done.append("now"))

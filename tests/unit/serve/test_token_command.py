@@ -60,7 +60,7 @@ def test_it_is_renewed_once_there_are_threads_again(tmp_path: Path) -> None:
         limited, kept = LimitedThreads(), command(tmp_path)
         asyncio.get_running_loop().set_default_executor(limited)
         token = prints(tmp_path, 1, 3600)
-        with pytest.raises(TokenError, match="starts no more threads") as caught:
+        with pytest.raises(TokenError, match="can't start new thread") as caught:
             await kept.renew()
         assert caught.value.code == "token-source-failed"
         kept.start()
