@@ -22,6 +22,7 @@ __all__ = [
 
 import contextlib
 import datetime
+import select
 import socket
 import ssl
 import tempfile
@@ -281,21 +282,22 @@ def connect_proxy(to: tuple[str, int], *, answer: bytes = b"HTTP/1.1 200 Connect
         if b" 200 " not in answer[:16]:
             return
         with socket.create_connection(to, timeout=10) as onward:
-            threads = [
-                threading.Thread(target=_pump, args=pair, daemon=True)
-                for pair in ((peer.sock, onward), (onward, peer.sock))
-            ]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join(30)
+            _join(peer.sock, onward)
 
     return behave
 
 
-def _pump(source: socket.socket, target: socket.socket) -> None:
+def _join(one: socket.socket, other: socket.socket) -> None:
+    """Hand over what comes from each, until one of them ends. One thread: TLS' state is none that two may share."""
+    onward = {one: other, other: one}
     with contextlib.suppress(OSError):
-        while data := source.recv(65_536):
-            target.sendall(data)
-    with contextlib.suppress(OSError):
-        target.shutdown(socket.SHUT_RDWR)
+        while True:
+            held = [each for each in onward if isinstance(each, ssl.SSLSocket) and each.pending()]
+            ready = held or select.select([*onward], [], [], 30)[0]
+            if not ready:
+                return
+            for source in ready:
+                data = source.recv(65_536)
+                if not data:
+                    return
+                onward[source].sendall(data)

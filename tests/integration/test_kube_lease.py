@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.integration.hostile import HostileServer, Peer, http_answer
+from tests.integration.server_processes import until
 from wif.edges.kube import KubeClient
 from wif.edges.kube_objects import Objects, Resource
 from wif.edges.lease import DRIFT, Lease
@@ -412,10 +413,13 @@ def test_of_many_contenders_one_acts_at_a_time(admin: KubeClient, namespace: str
     threads = [threading.Thread(target=contend, args=(f"c{number}",)) for number in range(4)]
     for thread in threads:
         thread.start()
-    time.sleep(6)
-    stop.set()
-    for thread in threads:
-        thread.join(10)
+    try:
+        time.sleep(6)
+        until(lambda: len(set(turns)) >= 2, what="another one's turn", seconds=30.0)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(10)
     assert overlaps == []
     assert len(turns) >= 4
     assert len(set(turns)) >= 2
