@@ -236,6 +236,8 @@ def test_a_jump_ahead_and_a_suspended_machine_refresh_everything(steady: float, 
                 lambda: all(served.standing().value is not first[served.name] for served in sidecar.identities)
             )
             assert sidecar.keeper.ready()
+            # the record of an exchange is written a moment after its credential is there
+            await sidecar.until(lambda: len(sidecar.records) >= 6)
             assert len(sidecar.records) == 6
 
     asyncio.run(main())

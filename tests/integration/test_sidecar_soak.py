@@ -315,10 +315,15 @@ def _stopped(soak: Soak) -> Iterator[None]:
     variables = emulator.environment()
     port, proxy = emulator.port, int(variables["HTTPS_PROXY"].rpartition(":")[2])
     emulator.stop()
-    try:
-        yield
-    finally:
-        emulator.start(port, proxy)
+    with ExitStack() as reserved:
+        for number in (port, proxy):  # bound and not listening: refused, and no other process gets it meanwhile
+            held = reserved.enter_context(socket.socket())
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            held.bind(("127.0.0.1", number))
+        try:
+            yield
+        finally:
+            emulator.start(port, proxy)
 
 
 @contextlib.contextmanager
