@@ -245,6 +245,11 @@ class RoleBook:
             return 0.0
         return max(0.0, made.began - versions[position + 1].ended)
 
+    def is_followed(self, made: Sequence[Made]) -> bool:
+        """Whether the last pod of each account has the role of now."""
+        given = {each.account: role_of(each.object) for each in list(made)}
+        return given == {account: versions[-1].role for account, versions in self._versions.items()}
+
     @contextlib.contextmanager
     def changing(self, *, pause_seconds: float = 0.05) -> Iterator[None]:
         """Change one account after the other for as long as the block lasts."""

@@ -34,8 +34,11 @@ ACCOUNTS = int(os.environ.get("WIF_TEST_SERVICE_ACCOUNTS", "3000"))
 KUBECONFIG_MIB = 30.0
 """What a process with a kubeconfig loads beside what one in a pod does."""
 QUIET = ("--find-unmutated", "0", "--no-events")
-WATCH_SECONDS = 1.0
-"""For a watch that works to bring a change, on a machine that is busy; usually it takes a few milliseconds."""
+LATE_SECONDS = 5.0
+"""The longest that a former role is given. A watch that works brings a change in a few milliseconds; one that was cut
+is taken up again after half a second, and a read in its stead that is not answered in time holds for another two."""
+DOUBTED_SECONDS = 1.5
+"""After which a watch that was taken up again is trusted: until then accounts are read, whatever it has missed."""
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +305,7 @@ def test_the_api_servers_restart_under_load_loses_nothing(place: Place) -> None:
     assert [each for each in refused if "error looking up service account" not in each.message] == []
     load.made = [each for each in load.made if not book.was_gone(each)]
     assert load.faults() == []
-    assert late(book, load.made)[-1] < WATCH_SECONDS, late(book, load.made)[-30:]
+    assert late(book, load.made)[-1] < LATE_SECONDS, late(book, load.made)[-30:]
 
 
 @pytest.fixture
@@ -328,15 +331,21 @@ def test_watches_that_are_cut_while_accounts_change_give_nobody_a_former_role(
         for _ in range(2):
             stack.enter_context(ended(place.process(*QUIET, kubeconfig=kubeconfig))).until_ready()
         stack.enter_context(place.registered(account="app-0"))
-        with Load(place.server, place.namespace, book.accounts) as load, book.changing():
-            for _ in range(8):
+        with Load(place.server, place.namespace, book.accounts) as load:
+            for _ in range(5):
+                with book.changing():
+                    load.until_more(20)
                 before = proxy.connections
                 proxy.cut()
+                for account in book.accounts:
+                    book.change(account)  # nothing that comes later makes up for one that is missed
                 until(lambda: proxy.connections >= before + 2, what="both ask again")  # noqa: B023 - waited for here
+                time.sleep(DOUBTED_SECONDS)
                 load.until_more(20)
+                until(lambda: book.is_followed(load.made), what="the roles of now are given")
     assert load.refused == []
     assert load.faults() == []
-    assert late(book, load.made)[-1] < WATCH_SECONDS, late(book, load.made)[-30:]
+    assert late(book, load.made)[-1] < LATE_SECONDS, late(book, load.made)[-30:]
 
 
 def test_an_account_that_a_silent_watch_does_not_tell_of_is_read(place: Place, proxy: CutProxy, tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """One credential, one exchange at a time, whoever asks: threads, tasks, refresh ahead.
 
 Every exchange runs on one short-lived daemon thread and ends in a future that is marked running at birth, so that
-no waiter can cancel it for the others. Threads wait for the future, tasks for their event loop's wrapper of it. There
-is no timer: the first call after the refresh point starts the refresh, so an idle process owns no thread. A deadline or
-the interpreter's exit shuts the exchange's socket down. ``docs/adr/0002`` has the measurements.
+no waiter can cancel it for the others. Threads wait for the future, tasks for their event loop's notice of its end.
+There is no timer: the first call after the refresh point starts the refresh, so an idle process owns no thread. A
+deadline or the interpreter's exit shuts the exchange's socket down. ``docs/adr/0002`` has the measurements.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from __future__ import annotations
 __all__ = ["Cell", "Flight", "Standing"]
 
 import atexit
+import contextlib
 import contextvars
 import copy
+import functools
 import os
 import threading
 import weakref
@@ -40,8 +42,8 @@ class Flight(Generic[C]):
     __slots__ = (
         "__weakref__",
         "_aborts",
+        "_ended",
         "_lock",
-        "_wrapped",
         "aborted",
         "after",
         "deadline",
@@ -62,22 +64,24 @@ class Flight(Generic[C]):
         """Run on the exchange's thread when the waiters have their result: the caller's hooks."""
         self.aborted = False
         self._aborts: list[Callable[[], None]] = []
-        self._wrapped: dict[asyncio.AbstractEventLoop, asyncio.Future[C]] = {}
+        self._ended: dict[asyncio.AbstractEventLoop, asyncio.Future[None]] = {}
         self._lock = threading.Lock()
 
-    def wrapped(self) -> asyncio.Future[C]:
-        """The future as the running event loop waits for it; never to be cancelled: all of the loop's tasks have it.
+    def ended(self) -> asyncio.Future[None]:
+        """What the running event loop waits for, done when :attr:`future` is; never to be cancelled: all of the loop's
+        tasks have it.
 
-        Whatever hangs on :attr:`future` stays until the exchange ends, whoever has gone away meanwhile.
+        It has no outcome: a loop that ends just then would report an error that nobody has looked at. Whatever hangs on
+        :attr:`future` stays until the exchange ends, whoever has gone away meanwhile.
         """
         import asyncio  # noqa: PLC0415  # who awaits has loaded it; who does not, need not
 
         loop = asyncio.get_running_loop()
-        wrapped = self._wrapped.get(loop)
-        if wrapped is None:
-            wrapped = self._wrapped[loop] = asyncio.wrap_future(self.future)
-            wrapped.add_done_callback(_retrieve)
-        return wrapped
+        ended = self._ended.get(loop)
+        if ended is None:
+            ended = self._ended[loop] = loop.create_future()
+            self.future.add_done_callback(functools.partial(_tell, loop, ended))
+        return ended
 
     def on_abort(self, stop: Callable[[], None]) -> None:
         """Register what interrupts the exchange's blocking work; called at once if it is already aborted."""
@@ -206,12 +210,12 @@ class Cell(Generic[C]):
         value, flight = self._enter(may_block=False)
         if flight is None:
             return value  # type: ignore[return-value]  # a value stands wherever no flight does
-        # unlike shield, it leaves nothing at the future that others still wait for
-        done, _ = await asyncio.wait((flight.wrapped(),), timeout=self._wait_seconds(flight, timeout))
+        # unlike shield, it leaves nothing at what others still wait for
+        done, _ = await asyncio.wait((flight.ended(),), timeout=self._wait_seconds(flight, timeout))
         if not done:
             return self._timed_out(flight, timeout)
         try:
-            return done.pop().result()
+            return flight.future.result()
         except WifError as error:
             return self._after_failure(error)
 
@@ -402,10 +406,10 @@ class Cell(Generic[C]):
         self._flight = None
 
 
-def _retrieve(future: Any) -> None:
-    """Look at the outcome, so that asyncio does not report one whose waiter has gone."""
-    if not future.cancelled():
-        future.exception()
+def _tell(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None], _: Future[Any]) -> None:
+    """Let an event loop know from an exchange's thread; one that is closed need not."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(ended.set_result, None)
 
 
 def _no_thread(name: str, error: RuntimeError) -> WifError:

@@ -238,6 +238,33 @@ class TestSingleFlight:
 
         assert asyncio.run(main()) < 10
 
+    def test_an_event_loop_that_ends_as_an_exchange_fails_reports_nothing(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        work = Work()
+        work.gate.clear()
+        cell = work.cell()
+
+        async def leave(cell: Cell[int]) -> None:
+            with pytest.raises(TransportError, match="this caller's"):
+                await cell.aget(timeout=0.0)
+
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(leave(cell))
+        flight = cell._flight
+        assert flight is not None
+        work.failure = refused()
+        work.gate.set()
+        until(flight.future.done)
+        assert flight.thread is not None
+        flight.thread.join(5)
+        loop.call_soon(loop.stop)
+        loop.run_forever()  # takes up what the exchange left, and not what follows from that
+        loop.close()
+        del flight, loop, cell, work
+        gc.collect()
+        assert caplog.text == ""
+
     def test_tasks_of_several_event_loops_share_an_exchange(self) -> None:
         work = Work()
         work.gate.clear()
