@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["keys_command"]
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +36,24 @@ keys_command = LazyGroup(
 _UNCONFIRMED = 2
 """The exit status of wrong usage: what is asked for needs --yes."""
 
+_HYPHENATED = re.compile(r"-[A-Za-z0-9_-]{42}")
+"""A Kubernetes' key id that begins with a hyphen, as one of 64 does: base64url of 32 bytes."""
+
 _FILES = "issuer__public_keys"
 _TO = "--issuer https://oidc.example.com --to file:///srv/issuer"
+
+
+class _KeysCommand(Command):
+    """One that may name a key: at any place, as every other argument, whatever it begins with."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's, with such a key id behind the ``--`` that click asks for."""
+        before = args[: args.index("--")] if "--" in args else args
+        for place, word in enumerate(before):
+            if _HYPHENATED.fullmatch(word):
+                args = [*args[:place], *args[place + 1 :], "--", word]
+                break
+        return super().parse_args(ctx, args)
 
 
 def _command(name: str, example: str) -> Callable[[Callable[..., Any]], click.Command]:
@@ -47,7 +64,7 @@ def _command(name: str, example: str) -> Callable[[Callable[..., Any]], click.Co
             metavar="NAMESPACE/NAME",
             help="Whose token shows which key signs. Default: this publisher's own.",
         )(options)
-        return keys_command.command(name, cls=Command, example=example, log_level="warning")(account)
+        return keys_command.command(name, cls=_KeysCommand, example=example, log_level="warning")(account)
 
     return decorate
 
