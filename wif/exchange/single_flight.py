@@ -71,8 +71,8 @@ class Flight(Generic[C]):
         """What the running event loop waits for, done when :attr:`future` is; never to be cancelled: all of the loop's
         tasks have it.
 
-        It has no outcome: a loop that ends just then would report an error that nobody has looked at. Whatever hangs on
-        :attr:`future` stays until the exchange ends, whoever has gone away meanwhile.
+        It has no outcome: an error in it would be reported by a loop that ends before anybody has looked. Whatever
+        hangs on :attr:`future` stays until the exchange ends, whoever has gone away meanwhile.
         """
         import asyncio  # noqa: PLC0415  # who awaits has loaded it; who does not, need not
 

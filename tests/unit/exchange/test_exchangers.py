@@ -97,6 +97,12 @@ def web_identity(*answers: Any) -> Canned:
     return Canned({"AssumeRoleWithWebIdentity": list(answers)})
 
 
+def no_nonsense(request: Request) -> Response:
+    """A federated token of Google's for every scope but those that it knows nothing of."""
+    bad = "nonsense" in form(request)["scope"]
+    return as_json({"error": "invalid_scope"}, 400) if bad else google_token()
+
+
 class TestLifetime:
     def test_a_clock_that_is_set_gives_no_token_more_time(self) -> None:
         at, ahead = Time(), [1800.0]
@@ -429,11 +435,7 @@ class TestGcp:
         assert len(sender.requests) == 202, "the default's token is kept, whatever else is asked for"
 
     def test_who_asks_for_what_is_refused_takes_no_valid_token_though_nobody_asks_for_it_meanwhile(self) -> None:
-        def answer(request: Request) -> Response:
-            bad = "nonsense" in form(request)["scope"]
-            return as_json({"error": "invalid_scope"}, 400) if bad else google_token()
-
-        sender = Canned({"token": [answer]})
+        sender = Canned({"token": [no_nonsense]})
         exchanger = gcp(sender)
         exchanger.credentials(scopes=["rare"])
         for number in range(100):
@@ -445,11 +447,7 @@ class TestGcp:
         assert len(exchanger._cells) == 64
 
     def test_what_is_refused_takes_turns_at_a_place_and_is_not_tried_at_each(self) -> None:
-        def answer(request: Request) -> Response:
-            bad = "nonsense" in form(request)["scope"]
-            return as_json({"error": "invalid_scope"}, 400) if bad else google_token()
-
-        sender = Canned({"token": [answer]})
+        sender = Canned({"token": [no_nonsense]})
         exchanger = gcp(sender)
         for number in range(63):
             exchanger.credentials(scopes=[f"good-{number}"])
