@@ -238,16 +238,13 @@ def test_credentials_are_not_on_the_health_port(sidecar: SidecarProcess) -> None
 
 def test_the_states_of_an_identity(pod: LedPod, tmp_path: Path) -> None:
     settings = {"identities": {"app": aws(pod), "stranger": aws(pod, role_arn=f"{ROLE}-2")}}
-    down = pod.emulator.faults.inject(cloud="aws", operation="AssumeRoleWithWebIdentity", delay_seconds=5.0, times=2)
+    down = pod.emulator.faults.inject(cloud="aws", operation="AssumeRoleWithWebIdentity", delay_seconds=3.0, times=2)
     with SidecarProcess(pod, tmp_path, settings) as process:
-        waited = []
-        for _ in range(2):
-            began = time.monotonic()
-            status, document = process.keys("/aws/app")
-            waited.append(time.monotonic() - began)
-            assert (status, document["code"]) == (503, "credentials-pending")
-            assert process.answered["retry-after"] == "1"
-        assert 1.3 < min(waited) < 1.95  # botocore hangs up after 2 s
+        began = time.monotonic()
+        status, document = process.keys("/aws/app")
+        assert (status, document["code"]) == (503, "credentials-pending")
+        assert process.answered["retry-after"] == "1"
+        assert 1.3 < time.monotonic() - began < 1.95  # botocore hangs up after 2 s
         assert process.health("/readyz")[0] == 503
         assert process.health("/healthz") == (200, "ok\n")
         down.remove()
@@ -298,9 +295,10 @@ def test_a_crowd_that_waits_for_one_identity_does_not_hold_up_another(pod: LedPo
             began = time.monotonic()
             waiting = [crowd.submit(process.ask, "/aws/slow", {"Authorization": process.secret}) for _ in range(120)]
             time.sleep(0.3)
+            mine = time.monotonic()
             assert process.keys("/aws/app")[0] == 200
+            assert time.monotonic() - mine < 0.5
             quick = sum(1 for each in waiting if each.done())
-            assert quick < 120, "answered while the crowd waits"
             assert quick >= 120 - 65 - 10  # those for whom there was no place were told at once
             assert {each.result()[0] for each in waiting} == {503}
             assert time.monotonic() - began < 10
@@ -337,7 +335,7 @@ def test_a_mad_client_keeps_nobody_out(pod: LedPod, tmp_path: Path) -> None:
             for _ in range(5):
                 began = time.monotonic()
                 assert process.keys()[0] == 200
-                assert time.monotonic() - began < 5
+                assert time.monotonic() - began < 1
         with socket.create_connection(("127.0.0.1", process.port), timeout=5) as wire:
             wire.settimeout(0.2)
             with contextlib.suppress(OSError):

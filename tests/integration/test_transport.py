@@ -215,7 +215,7 @@ def test_a_given_pool_manager_is_used_and_keeps_to_the_deadline() -> None:
         with pytest.raises(TransportError, match="deadline") as caught:
             send(server, transport=transport, body=b"slow", seconds=0.5)
         assert caught.value.code == "timeout"
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 2
 
 
 # -- too slow -------------------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ def test_a_slow_answer_ends_at_the_deadline(behaviour: Callable[[Peer], None]) -
         started = time.monotonic()
         error = failure(server, code="timeout", seconds=0.6)
         elapsed = time.monotonic() - started
-    assert 0.5 < elapsed < 4
+    assert 0.5 < elapsed < 1.5
     assert error.retryable
     assert len(server.received) == 1
 
@@ -254,7 +254,7 @@ def test_a_server_that_never_shakes_hands_ends_at_the_deadline() -> None:
     with HostileServer(no_handshake, tls=False) as server:
         started = time.monotonic()
         error = failure(server, code="timeout", seconds=0.5, url=f"https://localhost:{server.port}/")
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 1.5
     assert "TLS handshake" in error.message
 
 
@@ -282,7 +282,7 @@ def test_the_longest_silence_is_the_read_timeout() -> None:
         )
         started = time.monotonic()
         failure(server, code="timeout", transport=transport, seconds=20)
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 2
 
 
 def test_nothing_is_sent_after_the_deadline() -> None:
@@ -307,7 +307,7 @@ def test_abort_from_another_thread_is_a_timeout_at_once(behaviour: Callable[[Pee
         timer.start()
         started = time.monotonic()
         failure(server, code="timeout", transport=transport, seconds=30, url=f"https://localhost:{server.port}/")
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 1.5
         timer.join()
 
 
@@ -324,7 +324,7 @@ def test_abort_reaches_a_connection_that_is_used_again() -> None:
         timer.start()
         started = time.monotonic()
         failure(server, code="timeout", transport=transport, seconds=30)
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 1.5
         timer.join()
     assert server.connections == 1
 
@@ -686,7 +686,7 @@ def test_a_proxy_that_drips_ends_at_the_deadline(tmp_path: Path) -> None:
             through(proxy, ca_file)
     assert caught.value.code == "timeout"
     assert "proxy" in caught.value.message
-    assert 2.5 < time.monotonic() - started < 6
+    assert 2.5 < time.monotonic() - started < 4
 
 
 def test_a_proxy_that_is_not_there_is_said(tmp_path: Path) -> None:

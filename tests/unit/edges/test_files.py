@@ -47,7 +47,7 @@ def test_an_endless_device_a_fifo_and_a_directory_are_refused_at_once(tmp_path: 
             read_bounded(path, 10)
     with pytest.raises(IsADirectoryError):
         read_bounded(tmp_path, 10)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 1
 
 
 def test_a_missing_file_is_the_systems_own_error(tmp_path: Path) -> None:

@@ -330,7 +330,7 @@ def test_many_wildcards_cost_little() -> None:
     pattern = wildcard("a*" * 200 + "b")
     started = time.perf_counter()
     assert pattern.fullmatch("a" * 5000) is None
-    assert time.perf_counter() - started < 5
+    assert time.perf_counter() - started < 1
 
 
 @pytest.mark.parametrize(
